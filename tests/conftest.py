@@ -1,0 +1,30 @@
+"""What every test shares: shapes checked as types, one thread count, seeded generators, real videos where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if not os.environ.get("JAXTYPING_DISABLE"):
+    from jaxtyping import install_import_hook
+
+    # Not kernel/: the hook breaks ahead-of-time compilation and torch.compile(fullgraph=True).
+    for room in ("dataset", "sampler", "transform", "decoder", "encoder", "norm", "model", "evaluation", "training"):
+        install_import_hook(f"videogn.{room}", "beartype.beartype")
+
+REAL_VIDEOS = Path(os.environ.get("VIDEOGN_TEST_VIDEOS", Path(__file__).parents[2] / "shared" / "videos"))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def real_videos() -> Path:
+    if not REAL_VIDEOS.is_dir():
+        pytest.skip("no real videos here: set VIDEOGN_TEST_VIDEOS to a folder that holds fight/, yoga/, kinetics/, odd/")
+    return REAL_VIDEOS

@@ -1,0 +1,123 @@
+"""The contracts between the rooms, and the legend of axes.
+
+N clips, C channels, T frames, H height, W width, G groups, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, UInt8
+
+if TYPE_CHECKING:  # decoders import this module and must start without torch
+    from torch import Tensor
+
+
+class InputError(ValueError):
+    """A mistake of the caller's: the message says the place, what came, the rule and the remedy."""
+
+
+class VideoError(Exception):
+    """A video that cannot be read: its path and the reason, one line each."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(str(path), reason)  # both as args, so that the error survives pickling between processes
+        self.path = str(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class Declined(VideoError):
+    """A video that this decoder would get wrong, by a stated rule; another decoder may read it."""
+
+
+class ShortRead(VideoError):
+    """Fewer frames decode than the file promised. The video has recounted: draw the clip again from its timestamps."""
+
+
+@runtime_checkable
+class Video(Protocol):
+    """An open video file.
+
+    Attributes:
+        timestamps: time of each decodable frame in seconds, increasing.
+        num_frames: their number.
+        fps: average frame rate in frames per second.
+        height, width: size in pixels, upright.
+    """
+
+    timestamps: Float64[np.ndarray, "F"]
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+
+    def frames(self, indices: Sequence[int]) -> UInt8[np.ndarray, "T H W 3"]:
+        """RGB frames at `indices` (any order, repeats allowed); raises ShortRead or VideoError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Decoder(Protocol):
+    name: str
+
+    def open(self, path: str | Path) -> Video:
+        """Open a video file; raises VideoError, or Declined where this decoder would return wrong frames."""
+        ...
+
+
+class Sampler(Protocol):
+    """Chooses frames: a pure function of a video's timestamps and a random generator."""
+
+    clip_length: int
+    frame_stride: int
+
+    def __call__(
+        self, timestamps: Float64[np.ndarray, "F"], rng: np.random.Generator
+    ) -> Int64[np.ndarray, "views T"]: ...
+
+
+class ClipKey(NamedTuple):
+    """Names one training clip; every random choice about it derives from (seed, key)."""
+
+    epoch: int
+    video: int  # row of the manifest's split
+    clip: int  # 0 .. clips_per_video - 1
+
+
+class Window(NamedTuple):
+    """A rectangle of the source frame, in pixels, and whether it is mirrored once it is a tensor."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool = False
+
+
+class Batch(NamedTuple):
+    """What a loader hands to a device. Frames stay uint8 and channels-last; the device flips, normalises and casts."""
+
+    clips: UInt8[Tensor, "N T H W 3"]
+    labels: Int64[Tensor, "N"]
+    flips: Bool[Tensor, "N"]
+    videos: Int64[Tensor, "N"]  # row of the manifest's split
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Everything between decoded frames and the network that a model's user must repeat."""
+
+    clip_length: int  # frames
+    frame_stride: int
+    crop_size: int  # pixels
+    short_side: int  # pixels, when testing
+    mean: tuple[float, float, float]  # RGB on the 0..255 scale
+    std: tuple[float, float, float]
