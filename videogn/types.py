@@ -5,8 +5,7 @@ N clips, C channels, T frames, H height, W width, G groups, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -19,6 +18,26 @@ if TYPE_CHECKING:  # decoders import this module and must start without torch
 
 class InputError(ValueError):
     """A mistake of the caller's: the message says the place, what came, the rule and the remedy."""
+
+
+class Findings(Exception):
+    """The work is done and found something wrong (failed jobs, a failed proof): exit status 1."""
+
+
+class OutOfMemory(Exception):
+    """The device's memory did not suffice: for what, and what would."""
+
+
+class Stopped(Exception):
+    """A signal ended the work after what was done had been saved."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(signum, message)
+        self.signum = signum
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class VideoError(Exception):
@@ -76,6 +95,8 @@ class Decoder(Protocol):
 class Sampler(Protocol):
     """Chooses frames: a pure function of a video's timestamps and a random generator."""
 
+    rule: str  # its name in a protocol
+    num_clips: int
     clip_length: int
     frame_stride: int
 
@@ -92,6 +113,26 @@ class ClipKey(NamedTuple):
     clip: int  # 0 .. clips_per_video - 1
 
 
+class EpochSampler(Protocol):
+    """The batches of an epoch, and the place of training among them."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def __iter__(self) -> Iterator[list[ClipKey]]:
+        """From the place to the end of its epoch; from an end, the next epoch."""
+        ...
+
+    def advance(self) -> None:
+        """Training has taken one batch more."""
+        ...
+
+    def state_dict(self) -> dict[str, int]: ...
+
+    def load_state_dict(self, state: dict[str, int]) -> None: ...
+
+
 class Window(NamedTuple):
     """A rectangle of the source frame, in pixels, and whether it is mirrored once it is a tensor."""
 
@@ -102,22 +143,42 @@ class Window(NamedTuple):
     flip: bool = False
 
 
+class DeadVideo(NamedTuple):
+    """A video that could not be read, and why."""
+
+    video: int  # row of the manifest's split
+    path: str
+    reason: str
+
+
 class Batch(NamedTuple):
-    """What a loader hands to a device. Frames stay uint8 and channels-last; the device flips, normalises and casts."""
+    """What a loader hands to a device. Frames stay uint8 and channels-last; the device flips, normalises and casts.
+
+    Dead videos have no clip: a batch is smaller by theirs and may be empty (N = 0).
+    """
 
     clips: UInt8[Tensor, "N T H W 3"]
     labels: Int64[Tensor, "N"]
     flips: Bool[Tensor, "N"]
     videos: Int64[Tensor, "N"]  # row of the manifest's split
+    dead: list[DeadVideo]
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """Everything between decoded frames and the network that a model's user must repeat."""
+class TrainingTransform(Protocol):
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> Window:
+        """The clip's window and mirroring, drawn from its key's generator."""
+        ...
 
-    clip_length: int  # frames
-    frame_stride: int
+    def cut(self, frames: UInt8[np.ndarray, "T H W 3"], window: Window) -> UInt8[Tensor, "T h w 3"]: ...
+
+
+class ViewTransform(Protocol):
     crop_size: int  # pixels
-    short_side: int  # pixels, when testing
-    mean: tuple[float, float, float]  # RGB on the 0..255 scale
-    std: tuple[float, float, float]
+    short_side: int  # pixels
+    crops: int  # windows a clip
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """The windows of every clip of a video of this size."""
+        ...
+
+    def cut(self, frames: UInt8[np.ndarray, "T H W 3"], window: Window) -> UInt8[Tensor, "T h w 3"]: ...

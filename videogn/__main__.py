@@ -1,0 +1,6 @@
+"""python -m videogn"""
+
+from videogn.cli.main import main
+
+if __name__ == "__main__":
+    main()

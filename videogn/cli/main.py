@@ -1,0 +1,83 @@
+"""The command `videogn`: choose the command, and turn what went wrong into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from videogn import __version__
+from videogn.types import Findings, InputError, OutOfMemory, Stopped
+
+# Each command is the module of its name, with run(arguments) -> exit status; imported when asked for, so that help is quick.
+COMMANDS = {
+    "train": "train a classifier and test it; -m trains every combination of values",
+    "evaluate": "test a trained classifier",
+    "predict": "classify video files",
+    "export": "write a classifier for another runtime, and prove that it agrees",
+}
+
+HELP = f"""videogn {__version__}: train, test and export 3D convolutional video classifiers whose accuracy does not depend on the batch size
+
+usage: videogn COMMAND [...]
+
+""" + "\n".join(f"  {name:9} {what}" for name, what in COMMANDS.items()) + """
+
+examples
+  videogn train                                                 the built-in motion data, minutes on a laptop's CPU
+  videogn train dataset=class_folder dataset.root=DIR           your videos, one folder per class
+  videogn train -m norm=group_norm,batch_norm seed=0,1          four trainings, a process each
+  videogn train resume=RUN                                      go on where a run stopped
+  videogn evaluate checkpoint=RUN evaluation=ten_clip
+  videogn predict RUN clip.mp4 folder/ --output json
+  videogn export checkpoint=RUN export=onnx
+
+`videogn COMMAND --help` shows what can be set. RUN is a run folder, for instance runs/train/motion_resnet3d_tiny_group_norm/<time>.
+exit status: 0 done; 1 done with findings (bad files, a failed proof, failed jobs), or out of memory; 2 bad input; 130 Ctrl-C"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: list[str]) -> int:
+    full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(HELP)
+            return 0 if arguments else 2
+        if arguments[0] == "--version":
+            print(__version__)
+            return 0
+        command, *rest = arguments
+        if command not in COMMANDS:
+            raise InputError(f"{command}: not a command; use one of {', '.join(COMMANDS)}")
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        logging.getLogger("videogn").setLevel(logging.INFO)
+        return importlib.import_module(f"videogn.cli.{command}").run(rest)
+    except InputError as error:
+        if full_error:
+            raise
+        return _say(f"error: {error}", 2)
+    except Stopped as stop:
+        return _say(f"stopped: {stop}", 128 + stop.signum)
+    except KeyboardInterrupt:
+        return _say("stopped: Ctrl-C", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        sys.stdout = None
+        return 0
+    except Findings as found:
+        return _say(str(found), 1)
+    except OutOfMemory as error:
+        return _say(f"out of memory: {error}", 1)
+
+
+def _say(line: str, status: int) -> int:
+    print(f"videogn: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,176 @@
+"""videogn train"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from videogn.configuration import checked, config_hash, instantiate, resolved, run_application
+from videogn.sweep.grid import Grid
+from videogn.sweep.launcher import ProcessLauncher
+from videogn.types import InputError
+
+_log = logging.getLogger(__name__)
+# Tells the processes of the other devices, which Lightning starts, where the run folder is.
+_OUT = "VIDEOGN_OUT"
+
+
+def run(arguments: Sequence[str]) -> int:
+    resume = [a.split("=", 1)[1] for a in arguments if a.startswith("resume=") and a not in ("resume=", "resume=null")]
+    if not resume:
+        return run_application("train", arguments, train, plugins=(Grid, ProcessLauncher))
+    if {"-m", "--multirun"} & set(arguments):
+        raise InputError("resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself")
+    from videogn.training.checkpoint import checkpoint_path, read_checkpoint
+
+    checkpoint = read_checkpoint(checkpoint_path(resume[-1].strip("'\"")))
+    return run_application("resume", arguments, train, checked(checkpoint.config, str(checkpoint.path)))
+
+
+def train(config: DictConfig) -> int:
+    """Train, test, and write the run folder."""
+    start = time.monotonic()
+    _check(config)
+    # Imported once the command line is known to be sound: torch and Lightning take seconds.
+    from videogn.cli.table import print_results
+    from videogn.evaluation.result import environment, peak_memory_bytes, protocol_results, write_result, write_scores
+    from videogn.prediction.load import build_network
+    from videogn.sampler.batches import EpochBatches
+    from videogn.training.checkpoint import Describe, checkpoint_path
+    from videogn.training.classifier import Optimization, VideoClassifier
+    from videogn.training.datamodule import ClipData
+    from videogn.training.interrupt import LastCheckpoint
+    from videogn.training.progress import TrainingProgress
+    from videogn.training.quiet import guarded, quiet
+
+    quiet()
+    import torch
+
+    dataset = instantiate(config.dataset)
+    dataset.prepare()
+    manifest = dataset.manifest()
+    train_split, val_split = manifest.split("train"), manifest.split("val")
+    if not len(val_split):
+        raise InputError(f"{dataset.name}: no video in split val; training is watched on val: add some")
+    torch.manual_seed(config.seed)
+    network = build_network(config, len(manifest.classes))
+    decoder = instantiate(config.decoder)
+
+    resume = checkpoint_path(config.resume) if config.resume is not None else None
+    choices = HydraConfig.get().runtime.choices
+    name = f"{dataset.name}_{choices.get('model')}_{choices.get('norm')}" if resume is None else "resumed"
+    out = _run_folder(config, name, resume)
+    config.out = str(out)
+    last = LastCheckpoint(out / "checkpoint" / "last.ckpt")
+    loggers = [instantiate(logger) for logger in (config.get("logger") or {}).values()]
+    callbacks = [instantiate(callback) for callback in (config.get("callback") or {}).values()]
+    trainer = instantiate(
+        config.trainer, logger=loggers or False, callbacks=[*callbacks, last, TrainingProgress()], default_root_dir=str(out)
+    )
+
+    def batches(rank: int, num_ranks: int) -> EpochBatches:
+        return EpochBatches(len(train_split), config.batch_size, config.seed, config.clips_per_video, rank, num_ranks)
+
+    steps_per_epoch = -(-len(batches(0, trainer.world_size)) // trainer.accumulate_grad_batches)
+    if config.total_steps is None:
+        config.total_steps = steps_per_epoch * config.epochs
+    stored = resolved(config)
+    trainer.callbacks.append(Describe(stored, manifest.classes))
+    optimization = Optimization(
+        instantiate(config.loss),
+        instantiate(config.optimizer),
+        instantiate(config.schedule),
+        config.norm_weight_decay,
+        config.seed,
+    )
+    protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
+    validation = instantiate(config.validation)
+    classifier = VideoClassifier(
+        network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization
+    )
+    data = ClipData(
+        manifest,
+        decoder,
+        instantiate(config.sampler),
+        instantiate(config.transform),
+        batches,
+        protocols,
+        validation,
+        config.batch_size,
+        config.num_workers,
+        config.seed,
+    )
+    if trainer.is_global_zero:
+        _make_folder(out)
+        (out / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        os.environ[_OUT] = str(out)
+        counts = ", ".join(f"{len(manifest.split(s))} {s}" for s in ("train", "val", "test"))
+        _log.info("%s: %d classes; videos: %s", dataset.name, len(manifest.classes), counts)
+        for note in manifest.notes:
+            _log.info("%s", note)
+        parameters = sum(p.numel() for p in network.parameters())
+        _log.info("%s: %s parameters; %d steps an epoch; %s", name, f"{parameters:,}", steps_per_epoch, out)
+
+    with guarded(config.batch_size, config.clip_length, config.crop_size):
+        trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
+        fit_seconds = time.monotonic() - start
+        trainer.test(classifier, datamodule=data, verbose=False)
+    if not trainer.is_global_zero:
+        return 0
+    if classifier.dead:
+        _log.warning("%d training videos could not be read and were skipped", len(classifier.dead))
+    test = data.test_split
+    results = protocol_results(classifier.test_scores, protocols, decoder.name, test.targets(), test.classes)
+    on_test = not any(e.split == "test" for e in manifest.entries) and any("early" in key for key in config.callback or {})
+    result = {
+        "command": "train",
+        "status": "done",
+        "config_hash": config_hash(stored),
+        **environment(),
+        "dataset": {"name": dataset.name, "manifest_sha256": manifest.sha256(), "num_videos": len(manifest),
+                    "num_dead": len(classifier.dead)},
+        "split": test.entries[0].split,
+        "selected_on_test": on_test,
+        "results": results,
+        "timing": {"fit_seconds": fit_seconds, "total_seconds": time.monotonic() - start},
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    write_scores(out, classifier.test_scores, [e.path for e in test.entries], test.targets(), test.classes)
+    write_result(out, result)
+    print_results(result, out)
+    return 0
+
+
+def _check(config: DictConfig) -> None:
+    """The plain numbers; everything else is checked by what is built from it."""
+    for key, low in {
+        "batch_size": 1, "clip_length": 1, "frame_stride": 1, "crop_size": 1, "clips_per_video": 1, "epochs": 1,
+        "num_workers": 0, "seed": 0,
+    }.items():
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise InputError(f"{key}={value}: give a whole number from {low} up")
+
+
+def _run_folder(config: DictConfig, name: str, resume: Path | None) -> Path:
+    if _OUT in os.environ and "LOCAL_RANK" in os.environ:
+        return Path(os.environ[_OUT])
+    if resume is not None:
+        return resume.parent.parent
+    if config.out is not None:
+        return Path(config.out).absolute()
+    return Path("runs", "train", name, time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        (out / "checkpoint").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: {out}: cannot be written: {error.strerror}; give another folder with out=") from None

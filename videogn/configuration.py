@@ -1,0 +1,301 @@
+"""The one home of Hydra and OmegaConf: find conf/, compose, instantiate what may be instantiated, hash."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import hydra.utils
+import hydra.version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.plugins.plugin import Plugin
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from videogn import __version__
+from videogn.types import InputError
+
+_PACKAGE = Path(__file__).parent
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+_STORED = "stored_configuration"  # the name under which evaluate.yaml and export.yaml find the checkpoint's configuration
+
+# What a job computes does not depend on where it runs and writes, or on how it shows that.
+_VOLATILE = (
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "num_workers",
+    "out",
+    "resume",
+    "checkpoint",
+    "sweep",
+    "logger",
+    "callback.progress",
+)
+# Beside the classes that conf/ names: every optimiser, schedule, callback and logger of the libraries, by one plain class name.
+_LIBRARY_TARGET = re.compile(
+    r"(torch\.optim|torch\.optim\.lr_scheduler|lightning\.pytorch\.callbacks|lightning\.pytorch\.loggers)\.[A-Z]\w*"
+)
+
+
+def run_application(
+    name: str,
+    arguments: Sequence[str],
+    task: Callable[[DictConfig], int],
+    stored: DictConfig | None = None,
+    plugins: Sequence[type[Plugin]] = (),
+) -> int:
+    """Compose conf/<name>.yaml with the command line and run `task` on it, or hand a multirun to the sweeper.
+
+    Args:
+        arguments: the command line after the command's name.
+        task: takes the composed configuration, answers an exit status.
+        stored: the configuration of a checkpoint, which conf/<name>.yaml then starts from; groups that the command line
+            chooses anew replace the stored ones.
+        plugins: Hydra plugins (sweeper, launcher) that conf/<name>.yaml names.
+
+    Returns:
+        The exit status of `task`; 0 after a multirun, whose launcher knows its jobs.
+
+    Raises:
+        InputError: for everything that Hydra has to say about the command line.
+    """
+    arguments = quoted(arguments)
+    # argparse takes positionals in one run only, and -m may stand anywhere.
+    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    flags = [a for a in arguments if a not in overrides]
+    chosen = {override.split("=", 1)[0] for override in overrides}
+    base = {key: value for key, value in (stored or {}).items() if key not in chosen}
+    ConfigStore.instance().store(_STORED, OmegaConf.create(base))
+    for plugin in (_UserConf, *plugins):
+        Plugins.instance().register(plugin)
+    parser = get_args_parser()
+    parsed = parser.parse_args([*flags, *overrides])
+    status = 0
+
+    def run(config: DictConfig) -> None:
+        nonlocal status
+        status = task(config)
+
+    hydra.version.setbase("1.3")
+    GlobalHydra.instance().clear()
+    search_path = create_config_search_path(str(CONF))
+    if parsed.config_dir is not None:
+        if not Path(parsed.config_dir).is_dir():
+            raise InputError(f"--config-dir: {parsed.config_dir}: no such folder")
+        search_path.prepend("command-line", f"file://{os.path.abspath(parsed.config_dir)}")
+    try:
+        # hydra.main would do the same, but prints errors itself, reads sys.argv and hides what the task raised.
+        application = Hydra.create_main_hydra2("videogn", search_path)
+        if parsed.help:
+            application.app_help(name, parser, parsed)
+        elif parsed.hydra_help:
+            application.hydra_help(name, parser, parsed)
+        elif parsed.shell_completion:
+            application.shell_completion(name, overrides)
+        elif parsed.info is not None:
+            application.show_info(parsed.info, name, overrides)
+        elif parsed.cfg is not None:
+            application.show_cfg(name, overrides, parsed.cfg, parsed.package, parsed.resolve)
+        elif parsed.multirun:
+            application.multirun(name, run, overrides)
+        else:
+            application.run(name, run, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise InputError(_one_line(name, error, overrides)) from error
+    finally:
+        GlobalHydra.instance().clear()
+    return status
+
+
+def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """conf/<name>.yaml with overrides, as the command line would compose it, for scripts and tests."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        ConfigStore.instance().store(_STORED, OmegaConf.create({}))
+        return hydra.compose(name, list(overrides))
+
+
+def quoted(arguments: Sequence[str]) -> list[str]:
+    """The command line with the values that may be paths quoted for Hydra's grammar.
+
+    `dataset.root=/my videos, 2024` becomes `dataset.root='/my videos, 2024'`. Values that Hydra reads as they are, are
+    already quoted, or are a list, an interpolation or a sweep pass unchanged.
+    """
+    sweeping = bool({"-m", "--multirun"} & set(arguments))
+    return [_quoted(argument, sweeping) for argument in arguments]
+
+
+def _quoted(argument: str, sweeping: bool) -> str:
+    key, equals, value = argument.partition("=")
+    plain_key = key.lstrip("+")
+    if not equals or not (plain_key in ("checkpoint", "resume", "out") or plain_key.startswith("dataset.")):
+        return argument
+    if re.fullmatch(r"[\w./\\-]*", value) or re.fullmatch(r"""(['"]).*\1|\$\{.*\}""", value):
+        return argument
+    if not Path(value).exists() and (value[0] in "[{" or (sweeping and re.search(r",|^\w+\(.*\)$", value))):
+        return argument
+    # Backslashes need doubling before a quote and at the end; nowhere else.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return f"{key}='{escaped}'"
+
+
+def instantiate(config: Any, **arguments: Any) -> Any:
+    """The object that a configuration names; lists and dicts arrive as Python's own.
+
+    For configurations that the user wrote. One that was read from a file goes through `checked` first.
+
+    Raises:
+        InputError: the class refuses its arguments, or does not exist.
+    """
+    try:
+        return hydra.utils.instantiate(config, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        target = config.get("_target_", "?") if isinstance(config, Mapping) else "?"
+        raise InputError(f"{target}: {_first_line(cause or error)}; correct its configuration") from error
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain dicts, lists, str, int, float, bool and None, interpolations replaced by values."""
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
+    except OmegaConfBaseException as error:
+        raise InputError(f"configuration: {_first_line(error)}") from error
+
+
+def checked(config: Any, place: str) -> DictConfig:
+    """A configuration read from a checkpoint or an artifact, once every class that it names is on the allow-list.
+
+    Allowed are the classes that the conf/ folders name (the package's, and ./conf of the working directory), and torch's
+    optimisers and schedules and Lightning's callbacks and loggers. Nothing is imported to find out.
+
+    Raises:
+        InputError: another class is named, or the configuration is not plain data.
+    """
+    if not isinstance(config, dict):
+        raise InputError(f"{place}: its configuration is not a mapping; it was not written by videogn")
+    allowed = conf_targets()
+    for key, value in _leaves(config):
+        if key and key[-1] == "_target_":
+            if not isinstance(value, str) or not (value in allowed or _LIBRARY_TARGET.fullmatch(value)):
+                raise InputError(
+                    f"{place}: its configuration names {value!r} under {'.'.join(map(str, key))}, which no file of conf/ does; "
+                    "nothing was run. If the class is yours, name it in ./conf of the working directory"
+                )
+        elif isinstance(value, str) and "${" in value:
+            raise InputError(f"{place}: {'.'.join(map(str, key))}={value!r} is an interpolation; a stored configuration has none")
+    unknown = sorted(str(key) for key in config if key in ("hydra", "defaults"))
+    if unknown:
+        raise InputError(f"{place}: its configuration has the key {unknown[0]!r}; it was not written by videogn")
+    return OmegaConf.create(config)
+
+
+def conf_targets() -> frozenset[str]:
+    """Every `_target_` in the conf/ folders on the search path."""
+    pattern = re.compile(r"""_target_:\s*['"]?([\w.]+)""")
+    folders = {CONF, Path.cwd() / "conf"}
+    files = (file for folder in folders for file in folder.rglob("*.yaml"))
+    return frozenset(target for file in files for target in pattern.findall(file.read_text(encoding="utf-8")))
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """What a job computes, as 12 hex digits: the resolved configuration without volatile keys, and videogn's version.
+
+    A path stands for what it names: a file for its bytes, a folder for the names and sizes of the files below it.
+    """
+    leaves = {
+        ".".join(map(str, key)): _content(value) if isinstance(value, str) else value
+        for key, value in _leaves(config)
+        if not any(".".join(map(str, key)).startswith(volatile) for volatile in _VOLATILE)
+    }
+    text = json.dumps({"version": __version__, **leaves}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """'; nearest: ...' for an error message, or nothing."""
+    close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(close)}" if close else ""
+
+
+def _content(value: str) -> str:
+    path = Path(value)
+    if os.sep not in value or not path.exists():
+        return value
+    digest = hashlib.sha256()
+    if path.is_file():
+        digest.update(path.read_bytes())
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else ():
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _leaves(node: Any, key: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """(path of keys, value) of everything in nested dicts and lists."""
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from _leaves(child, (*key, name))
+    elif isinstance(node, (list, tuple)):
+        for index, child in enumerate(node):
+            yield from _leaves(child, (*key, index))
+    else:
+        yield key, node
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
+    """What came, the rule and the remedy, for an error of Hydra's."""
+    if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file is not None:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"{group}={choice}: not one of {', '.join(error.options)}{nearest(choice, error.options)}"
+    text = " ".join(str(error).split())
+    match = re.search(r"Could not override '([^']+)'", text) or re.search(r"[Kk]ey '([^']+)' is not in struct", text)
+    if match is None:
+        match = re.search(r"Could not (?:override|append|find|delete) '?([\w./@]+)'?", text)
+    if match is not None:
+        key = match[1]
+        keys = {".".join(map(str, path[:depth])) for path, _ in _leaves(_defaults(name)) for depth in range(1, len(path) + 1)}
+        return f"{key}: no such key or group in conf/{name}.yaml{nearest(key, keys | _groups())}; `videogn {name} --help` lists them"
+    if isinstance(error, MissingMandatoryValue):
+        missing = re.search(r"[Mm]issing mandatory value:? ?(\S+)", text)
+        return f"{missing[1] if missing else text}: needed; give it as {missing[1] if missing else 'KEY'}=VALUE"
+    return f"{text} (command line: {' '.join(overrides)})" if overrides else text
+
+
+def _defaults(name: str) -> Any:
+    return OmegaConf.to_container(compose(name), resolve=False)
+
+
+def _groups() -> set[str]:
+    return {folder.relative_to(CONF).as_posix() for folder in CONF.rglob("*") if folder.is_dir()}
+
+
+class _UserConf(SearchPathPlugin):
+    """`./conf` of the working directory is searched before the package's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        local = Path.cwd() / "conf"
+        if local.is_dir() and local.resolve() != CONF.resolve():
+            search_path.prepend("working-directory", f"file://{local}")

@@ -1,0 +1,81 @@
+"""Collect the scores of every view, and average them into one score a video."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from videogn.types import Batch, DeadVideo
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Softmax scores of all videos of a split, in the manifest's order.
+
+    Attributes:
+        views: probabilities of every view; NaN for a dead video.
+        dead: the videos that could not be read.
+    """
+
+    views: Float32[np.ndarray, "V views K"]
+    dead: tuple[DeadVideo, ...]
+
+    def videos(self) -> Float[np.ndarray, "V K"]:
+        """The mean over views, in float64; NaN for a dead video."""
+        return self.views.astype(np.float64).mean(1)
+
+    def alive(self) -> Bool[np.ndarray, "V"]:
+        return ~np.isnan(self.views).any((1, 2))
+
+
+class ViewCollector:
+    """Takes batches of views as they are scored, in any order and on any rank."""
+
+    def __init__(self, num_views: int, num_classes: int) -> None:
+        self._num_views = num_views
+        self._num_classes = num_classes
+        self._views: dict[int, list[np.ndarray]] = defaultdict(list)
+        self._dead: dict[int, DeadVideo] = {}
+
+    def add(self, batch: Batch, logits: Float[Tensor, "N K"]) -> None:
+        # float32 whatever the precision: a bf16 softmax has steps of 0.4%.
+        probabilities = logits.float().softmax(1).cpu().numpy()
+        for video, row in zip(batch.videos.tolist(), probabilities, strict=True):
+            self._views[video].append(row)
+        self._dead.update({dead.video: dead for dead in batch.dead})
+
+    def gather(self, num_videos: int) -> Scores:
+        """The scores of all ranks together; every rank gets the same.
+
+        Raises:
+            RuntimeError: a video was neither scored whole nor found dead: a defect, never a silent gap.
+        """
+        views, dead = dict(self._views), dict(self._dead)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts: list[tuple[dict[int, list[np.ndarray]], dict[int, DeadVideo]] | None]
+            parts = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, (views, dead))
+            for part in parts:
+                assert part is not None
+                views.update(part[0])
+                dead.update(part[1])
+        scores = np.full((num_videos, self._num_views, self._num_classes), np.nan, np.float32)
+        for video in range(num_videos):
+            if video not in dead:
+                if len(views.get(video, ())) != self._num_views:
+                    raise RuntimeError(f"video {video}: {len(views.get(video, ()))} of {self._num_views} views were scored")
+                scores[video] = views[video]
+        return Scores(scores, tuple(dead[video] for video in sorted(dead)))
+
+
+def score_views(
+    network: torch.nn.Module, inputs: Float[Tensor, "N 3 T H W"], batch_size: int
+) -> Float[Tensor, "N K"]:
+    """The network's scores, at most `batch_size` views at a time."""
+    return torch.cat([network(part) for part in inputs.split(batch_size)])

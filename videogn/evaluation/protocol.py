@@ -1,0 +1,47 @@
+"""What a score means: which clips and windows of a video were scored, and how they became one answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from videogn.types import Sampler, ViewTransform
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to score a video: the softmax of every view (clip x window), averaged.
+
+    Attributes:
+        sampler: chooses the clips of a video.
+        transform: chooses the windows of every clip.
+    """
+
+    sampler: Sampler
+    transform: ViewTransform
+
+    @property
+    def num_views(self) -> int:
+        return self.sampler.num_clips * self.transform.crops
+
+    def describe(self, decoder: str) -> dict[str, Any]:
+        """The facts that decide a score, as they stand in result.json."""
+        return {
+            "clip_length": self.sampler.clip_length,
+            "frame_stride": self.sampler.frame_stride,
+            "clip_rule": self.sampler.rule,
+            "num_clips": self.sampler.num_clips,
+            "crops": self.transform.crops,
+            "crop_size": self.transform.crop_size,
+            "short_side": self.transform.short_side,
+            "aggregation": "softmax_mean",
+            "decoder": decoder,
+        }
+
+
+def protocol_hash(description: Mapping[str, Any]) -> str:
+    """Two scores may be compared when these 12 hex digits agree."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,102 @@
+"""What a checkpoint holds beside Lightning's state, and how one is read without trusting it."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from videogn import __version__
+from videogn.types import InputError
+
+_KEY = "videogn"
+
+
+class Describe(pl.Callback):
+    """Puts the resolved configuration and the class names into every checkpoint: it needs nothing else to be used.
+
+    Args:
+        config: plain data (dict, list, str, int, float, bool, None), preprocessing included.
+        classes: the class names, in the order of the network's outputs.
+    """
+
+    def __init__(self, config: Mapping[str, Any], classes: tuple[str, ...]) -> None:
+        self._description = {"version": __version__, "config": dict(config), "classes": list(classes)}
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[_KEY] = self._description
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has been read; its configuration has not been checked yet.
+
+    Attributes:
+        path: the .ckpt.
+        config: as stored.
+        classes: the class names.
+        weights: the network's state_dict.
+        epoch, step: where training stood.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    weights: dict[str, Tensor]
+    epoch: int
+    step: int
+
+
+def checkpoint_path(path: str | Path) -> Path:
+    """The .ckpt that a run folder (its last.ckpt, as the paper reports) or a file name means.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    last = path / "checkpoint" / "last.ckpt"
+    if path.is_dir() and not last.is_file():
+        raise InputError(f"{path}: no checkpoint/last.ckpt in this folder; give a run folder or a .ckpt")
+    if not path.exists():
+        raise InputError(f"{path}: no such run folder or checkpoint; correct the path")
+    return last if path.is_dir() else path
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read tensors and plain data from a run's checkpoint; nothing that it names is imported or run.
+
+    Raises:
+        InputError: no checkpoint, a corrupt one, or one of another program.
+    """
+    path = checkpoint_path(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f"{path}: cannot be read as a checkpoint, it is damaged or of another program ({reason}); give one that videogn wrote"
+        ) from error
+    try:
+        description = content[_KEY]
+        weights = {
+            name.removeprefix("network."): value
+            for name, value in content["state_dict"].items()
+            if name.startswith("network.")
+        }
+        return Checkpoint(
+            path,
+            description["config"],
+            tuple(description["classes"]),
+            weights,
+            int(content["epoch"]),
+            int(content["global_step"]),
+        )
+    except (KeyError, TypeError, AttributeError, IndexError):
+        raise InputError(f"{path}: a checkpoint of another program; give one that videogn wrote") from None

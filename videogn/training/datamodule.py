@@ -1,0 +1,96 @@
+"""The LightningDataModule: loaders for the three splits."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from videogn.dataset.clips import TestViews, TrainingClips, TrainingLoader, collate
+from videogn.dataset.manifest import Manifest
+from videogn.evaluation.protocol import Protocol
+from videogn.types import Batch, Decoder, EpochSampler, Sampler, TrainingTransform
+
+
+class ClipData(pl.LightningDataModule):
+    """Loaders over a manifest.
+
+    Args:
+        manifest: of all splits.
+        decoder: opens the videos, in the workers.
+        sampler, transform: of training clips.
+        batches: (rank, num_ranks) -> the batch sampler of training.
+        protocols: for testing, one loader each.
+        validation: the protocol after each epoch.
+        batch_size: views in a forward; testing puts as many whole videos into a batch.
+        num_workers: processes that decode; 0 decodes in the training process.
+        seed: with a clip's key, the source of its randomness.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        decoder: Decoder,
+        sampler: Sampler,
+        transform: TrainingTransform,
+        batches: Callable[[int, int], EpochSampler],
+        protocols: Mapping[str, Protocol],
+        validation: Protocol,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.manifest = manifest
+        # A set without a test split is tested on val.
+        self.test_split = manifest.split("test") if any(e.split == "test" for e in manifest.entries) else manifest.split("val")
+        self._decoder = decoder
+        self._sampler = sampler
+        self._transform = transform
+        self._batches = batches
+        self._protocols = dict(protocols)
+        self._validation = validation
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+        self._seed = seed
+
+    def train_dataloader(self) -> TrainingLoader:
+        clips = TrainingClips(self.manifest.split("train"), self._decoder, self._sampler, self._transform, self._seed)
+        return TrainingLoader(
+            clips,
+            batch_sampler=self._batches(*self._rank()),
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            worker_init_fn=_leave_signals,
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._views(self.manifest.split("val"), self._validation)
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        return [self._views(self.test_split, protocol) for protocol in self._protocols.values()]
+
+    def _views(self, split: Manifest, protocol: Protocol) -> DataLoader[Batch]:
+        views = TestViews(split, self._decoder, protocol.sampler, protocol.transform)
+        videos = max(1, self._batch_size // protocol.num_views)
+        rows = [list(range(start, min(start + videos, len(split)))) for start in range(0, len(split), videos)]
+        rank, num_ranks = self._rank()
+        # Whole batches go to ranks: what is computed together does not depend on their number.
+        return DataLoader(
+            views,
+            batch_sampler=rows[rank::num_ranks],
+            num_workers=self._num_workers,
+            collate_fn=collate,
+            worker_init_fn=_leave_signals,
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the training process decides when its workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,71 @@
+"""Stop between two steps, with everything saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+
+from videogn.types import Stopped
+
+
+class LastCheckpoint(pl.Callback):
+    """Writes `path`: when training is told to stop (Ctrl-C, SIGTERM), after the last step of every epoch and after its validation.
+
+    A first signal waits for the step to end, so that no half-made update is saved; a second one ends the process at once.
+    With gradient accumulation it waits for the optimiser's step. All ranks stop after the same step.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._signum = 0
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[signum] = signal.signal(signum, self._note)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        stop = self._stop(trainer)
+        if stop or trainer.is_last_batch:
+            trainer.save_checkpoint(self._path)
+        if stop:
+            raise self._stopped()
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # The step before validation has been saved. Ranks have different numbers of batches here, so they do not confer.
+        if self._signum and trainer.world_size == 1:
+            raise self._stopped()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self._path)
+        if self._stop(trainer):
+            raise self._stopped()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def _stopped(self) -> Stopped:
+        run = self._path.parents[1]
+        return Stopped(self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train resume={run}")
+
+    def _stop(self, trainer: pl.Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self._signum != 0
+        return trainer.strategy.reduce_boolean_decision(self._signum != 0, all=False)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self._signum:
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+        self._signum = signum

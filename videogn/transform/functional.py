@@ -1,0 +1,43 @@
+"""Pure functions on frames and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from videogn.types import Window
+
+
+def cut(frames: UInt8[np.ndarray, "T H W 3"], window: Window, size: tuple[int, int]) -> UInt8[Tensor, "T h w 3"]:
+    """The window of every frame, resized to `size` (height, width) by antialiased bilinear interpolation.
+
+    Crop before resize: the pixels outside the window are never touched.
+    """
+    top, left, height, width, _ = window
+    patch = torch.from_numpy(frames[:, top : top + height, left : left + width])
+    if (height, width) == size:
+        return patch.contiguous()
+    # (T, 3, h, w) over channels-last memory: torch has a uint8 kernel for it, and the way back is free.
+    resized = interpolate(patch.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1).contiguous()
+
+
+def to_input(
+    clips: UInt8[Tensor, "N T H W 3"],
+    flips: Bool[Tensor, "N"],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Float[Tensor, "N 3 T H W"]:
+    """(x - mean) / std as float32 in the network's order of axes, clips with `flips` mirrored left to right.
+
+    Runs on the device that holds the clips. The memory stays channels-last (NDHWC).
+    """
+    mirrored = torch.where(flips[:, None, None, None, None], clips.flip(3), clips) if bool(flips.any()) else clips
+    scale = torch.tensor(std, device=clips.device).reciprocal()
+    shift = -torch.tensor(mean, device=clips.device) * scale
+    return (mirrored.float() * scale + shift).permute(0, 4, 1, 2, 3)
