@@ -12,7 +12,8 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from videogn.configuration import checked, config_hash, instantiate, resolved, run_application
+from videogn.cli.evaluate import stored_configuration
+from videogn.configuration import instantiate, resolved, run_application
 from videogn.sweep.grid import Grid
 from videogn.sweep.launcher import ProcessLauncher
 from videogn.types import InputError
@@ -23,15 +24,12 @@ _OUT = "VIDEOGN_OUT"
 
 
 def run(arguments: Sequence[str]) -> int:
-    resume = [a.split("=", 1)[1] for a in arguments if a.startswith("resume=") and a not in ("resume=", "resume=null")]
-    if not resume:
+    stored = stored_configuration(arguments, "resume")
+    if stored is None:
         return run_application("train", arguments, train, plugins=(Grid, ProcessLauncher))
     if {"-m", "--multirun"} & set(arguments):
         raise InputError("resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself")
-    from videogn.training.checkpoint import checkpoint_path, read_checkpoint
-
-    checkpoint = read_checkpoint(checkpoint_path(resume[-1].strip("'\"")))
-    return run_application("resume", arguments, train, checked(checkpoint.config, str(checkpoint.path)))
+    return run_application("resume", arguments, train, stored)
 
 
 def train(config: DictConfig) -> int:
@@ -39,20 +37,19 @@ def train(config: DictConfig) -> int:
     start = time.monotonic()
     _check(config)
     # Imported once the command line is known to be sound: torch and Lightning take seconds.
-    from videogn.cli.table import print_results
-    from videogn.evaluation.result import environment, peak_memory_bytes, protocol_results, write_result, write_scores
+    import torch
+
+    from videogn.cli.output import finish, make_folder
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
     from videogn.training.checkpoint import Describe, checkpoint_path
     from videogn.training.classifier import Optimization, VideoClassifier
-    from videogn.training.datamodule import ClipData
+    from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.interrupt import LastCheckpoint
     from videogn.training.progress import TrainingProgress
     from videogn.training.quiet import guarded, quiet
 
     quiet()
-    import torch
-
     dataset = instantiate(config.dataset)
     dataset.prepare()
     manifest = dataset.manifest()
@@ -95,20 +92,10 @@ def train(config: DictConfig) -> int:
     classifier = VideoClassifier(
         network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization
     )
-    data = ClipData(
-        manifest,
-        decoder,
-        instantiate(config.sampler),
-        instantiate(config.transform),
-        batches,
-        protocols,
-        validation,
-        config.batch_size,
-        config.num_workers,
-        config.seed,
-    )
+    source = TrainingSource(instantiate(config.sampler), instantiate(config.transform), batches, config.seed)
+    data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers, source)
     if trainer.is_global_zero:
-        _make_folder(out)
+        make_folder(out)
         (out / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True), encoding="utf-8")
         os.environ[_OUT] = str(out)
         counts = ", ".join(f"{len(manifest.split(s))} {s}" for s in ("train", "val", "test"))
@@ -122,29 +109,11 @@ def train(config: DictConfig) -> int:
         trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
         fit_seconds = time.monotonic() - start
         trainer.test(classifier, datamodule=data, verbose=False)
-    if not trainer.is_global_zero:
-        return 0
-    if classifier.dead:
-        _log.warning("%d training videos could not be read and were skipped", len(classifier.dead))
-    test = data.test_split
-    results = protocol_results(classifier.test_scores, protocols, decoder.name, test.targets(), test.classes)
-    on_test = not any(e.split == "test" for e in manifest.entries) and any("early" in key for key in config.callback or {})
-    result = {
-        "command": "train",
-        "status": "done",
-        "config_hash": config_hash(stored),
-        **environment(),
-        "dataset": {"name": dataset.name, "manifest_sha256": manifest.sha256(), "num_videos": len(manifest),
-                    "num_dead": len(classifier.dead)},
-        "split": test.entries[0].split,
-        "selected_on_test": on_test,
-        "results": results,
-        "timing": {"fit_seconds": fit_seconds, "total_seconds": time.monotonic() - start},
-        "peak_memory_bytes": peak_memory_bytes(),
-    }
-    write_scores(out, classifier.test_scores, [e.path for e in test.entries], test.targets(), test.classes)
-    write_result(out, result)
-    print_results(result, out)
+    if trainer.is_global_zero:
+        if classifier.dead:
+            _log.warning("%d training videos could not be read and were skipped", len(classifier.dead))
+        timing = {"fit_seconds": fit_seconds, "total_seconds": time.monotonic() - start}
+        finish("train", out, stored, dataset.name, manifest, data.test_split, classifier, decoder.name, timing)
     return 0
 
 
@@ -167,10 +136,3 @@ def _run_folder(config: DictConfig, name: str, resume: Path | None) -> Path:
     if config.out is not None:
         return Path(config.out).absolute()
     return Path("runs", "train", name, time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        (out / "checkpoint").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out: {out}: cannot be written: {error.strerror}; give another folder with out=") from None

@@ -42,11 +42,11 @@ CLASSES = (
 Writer = Callable[[Path, Iterable[UInt8[np.ndarray, "H W 3"]], float], None]
 
 _VERSION = 1  # raised whenever the same seed would draw other videos
-_SIZES = (88, 96, 104, 112)  # frame height and width in pixels, even for 4:2:0
-_NUM_FRAMES = (36, 56)
+_SIZES = (64, 72, 80)  # frame height and width in pixels, even for 4:2:0
+_NUM_FRAMES = (32, 48)
 _FPS = (20.0, 30.0)
 _TEXTURE = 64  # pixels
-_LOG_SCALE = (np.log(0.6), np.log(1.5))  # of the shape; 1 is a shape half as large as the frame
+_LOG_SCALE = (np.log(0.6), np.log(1.5))  # of the shape; 1 is a shape 0.6 of the frame
 
 
 class Motion:
@@ -168,7 +168,7 @@ def draw_video(label: str, rng: np.random.Generator) -> tuple[Iterator[UInt8[np.
             # Offset from the shape's centre on the torus, then into the shape's own axes; 1 is half the frame.
             dx = (grid_x - x[t] + 0.5) % 1 - 0.5
             dy = (grid_y - y[t] + 0.5) % 1 - 0.5
-            zoom = 4 / np.exp(log_scale[t])
+            zoom = 3.2 / np.exp(log_scale[t])
             cos, sin = np.cos(angle[t]) * zoom, np.sin(angle[t]) * zoom
             u, v = cos * dx + sin * dy, cos * dy - sin * dx
             inside = shape(u, v)[..., None]

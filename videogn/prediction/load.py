@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -36,3 +36,15 @@ def load_network(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None
         reason = (str(error).splitlines() or ["?"])[-1].strip()
         raise InputError(f"{checkpoint.path}: its weights do not fit its model configuration: {reason}") from None
     return network.eval()
+
+
+def require_classes(checkpoint: Checkpoint, classes: Sequence[str], data: str) -> None:
+    """Raises InputError where the data's classes are not the checkpoint's, in the same order."""
+    if tuple(classes) != checkpoint.classes:
+        only_data = [name for name in classes if name not in checkpoint.classes]
+        only_model = [name for name in checkpoint.classes if name not in classes]
+        difference = f"only in the data: {only_data[:3]}; only in the checkpoint: {only_model[:3]}"
+        raise InputError(
+            f"{data}: its {len(classes)} classes are not the {len(checkpoint.classes)} of {checkpoint.path} "
+            f"({difference}); test on data with the classes of training"
+        )

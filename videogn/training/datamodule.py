@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
@@ -14,53 +15,63 @@ from videogn.evaluation.protocol import Protocol
 from videogn.types import Batch, Decoder, EpochSampler, Sampler, TrainingTransform
 
 
+@dataclass(frozen=True)
+class TrainingSource:
+    """How training clips are drawn.
+
+    Attributes:
+        sampler, transform: frames and window of a clip.
+        batches: (rank, num_ranks) -> the order of the clips.
+        seed: with a clip's key, the source of its randomness.
+    """
+
+    sampler: Sampler
+    transform: TrainingTransform
+    batches: Callable[[int, int], EpochSampler]
+    seed: int
+
+
 class ClipData(pl.LightningDataModule):
     """Loaders over a manifest.
 
     Args:
         manifest: of all splits.
         decoder: opens the videos, in the workers.
-        sampler, transform: of training clips.
-        batches: (rank, num_ranks) -> the batch sampler of training.
         protocols: for testing, one loader each.
         validation: the protocol after each epoch.
         batch_size: views in a forward; testing puts as many whole videos into a batch.
         num_workers: processes that decode; 0 decodes in the training process.
-        seed: with a clip's key, the source of its randomness.
+        training: needed for training only.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         decoder: Decoder,
-        sampler: Sampler,
-        transform: TrainingTransform,
-        batches: Callable[[int, int], EpochSampler],
         protocols: Mapping[str, Protocol],
         validation: Protocol,
         batch_size: int,
         num_workers: int,
-        seed: int,
+        training: TrainingSource | None = None,
     ) -> None:
         super().__init__()
         self.manifest = manifest
         # A set without a test split is tested on val.
         self.test_split = manifest.split("test") if any(e.split == "test" for e in manifest.entries) else manifest.split("val")
         self._decoder = decoder
-        self._sampler = sampler
-        self._transform = transform
-        self._batches = batches
         self._protocols = dict(protocols)
         self._validation = validation
         self._batch_size = batch_size
         self._num_workers = num_workers
-        self._seed = seed
+        self._training = training
 
     def train_dataloader(self) -> TrainingLoader:
-        clips = TrainingClips(self.manifest.split("train"), self._decoder, self._sampler, self._transform, self._seed)
+        source = self._training
+        assert source is not None, "this data was made for testing"
+        clips = TrainingClips(self.manifest.split("train"), self._decoder, source.sampler, source.transform, source.seed)
         return TrainingLoader(
             clips,
-            batch_sampler=self._batches(*self._rank()),
+            batch_sampler=source.batches(*self._rank()),
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
             worker_init_fn=_leave_signals,

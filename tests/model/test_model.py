@@ -1,0 +1,66 @@
+"""The contract of the room, for every conf/model/*.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+Build = Callable[..., nn.Module]
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_parameter_learns(build: Build, model_name: str, clip_size: tuple[int, int, int]) -> None:
+    """Zero-gamma hides a branch in the first step, but not in the second."""
+    torch.manual_seed(0)
+    model = build(model_name)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    clips, labels = draw(2, 3, *clip_size), torch.tensor([1, 3])
+    for step in range(2):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(clips), labels).backward()
+        missing = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+        dead = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]
+        assert not missing
+        assert step == 0 or not dead
+        optimizer.step()
+
+
+def test_scores_are_linear_in_the_features(build: Build, model_name: str, clip_size: tuple[int, int, int]) -> None:
+    model = build(model_name, num_classes=7).eval()
+    clips = draw(2, 3, *clip_size)
+    with torch.no_grad():
+        features, scores = model.features(clips), model(clips)
+    assert features.shape[0] == 2
+    assert scores.shape == (2, 7)
+    torch.testing.assert_close(functional.linear(features, model.head.weight, model.head.bias), scores)
+
+
+def test_a_clip_does_not_see_its_batch(build: Build, model_name: str, clip_size: tuple[int, int, int]) -> None:
+    """While training, with group norm: dropout aside, the promise of this package."""
+    model = build(model_name, dropout=0.0).train()
+    clips = draw(2, 3, *clip_size)
+    with torch.no_grad():
+        together, alone = model(clips), torch.cat([model(clip[None]) for clip in clips])
+    # oneDNN may choose another convolution for another batch: sums of up to 10^4 products in another order, ~100
+    # roundings, of scores of size 0.01 * sqrt(D).
+    torch.testing.assert_close(together, alone, atol=100 * torch.finfo(torch.float32).eps, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["group_norm", "batch_norm"])
+def test_channels_last_computes_the_same(
+    build: Build, model_name: str, clip_size: tuple[int, int, int], norm: str
+) -> None:
+    model = build(model_name, norm, dropout=0.0).train()
+    clips = draw(2, 3, *clip_size)
+    with torch.no_grad():
+        expected = model(clips)
+        scores = model.to(memory_format=torch.channels_last_3d)(clips.to(memory_format=torch.channels_last_3d))
+    # As above, and more of it: batch norm over the few values of a small last stage amplifies.
+    torch.testing.assert_close(scores, expected, atol=1e-3 * expected.abs().max().item(), rtol=0)

@@ -1,0 +1,96 @@
+"""What train and evaluate leave behind: the run folder's result, and the short table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from videogn.configuration import config_hash
+from videogn.dataset.manifest import Manifest
+from videogn.evaluation.result import environment, peak_memory_bytes, protocol_results, write_result, write_scores
+from videogn.training.classifier import VideoClassifier
+from videogn.types import InputError
+
+
+def make_folder(out: Path) -> None:
+    """Raises InputError where the folder cannot be made."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise InputError(f"out: {out}: cannot be written: {error.strerror}; give another folder with out=") from None
+
+
+def finish(
+    command: str,
+    out: Path,
+    config: Mapping[str, Any],
+    name: str,
+    manifest: Manifest,
+    tested: Manifest,
+    classifier: VideoClassifier,
+    decoder: str,
+    timing: Mapping[str, float],
+) -> None:
+    """Write result.json and scores.npz into `out`, and print the table.
+
+    Args:
+        config: resolved.
+        name: of the data set.
+        manifest: of all splits; `tested`: the split that was scored.
+        classifier: after `trainer.test`.
+    """
+    labels = tested.targets()
+    results = protocol_results(classifier.test_scores, classifier.protocols, decoder, labels, tested.classes)
+    dead = set(classifier.dead) | {video["path"] for entry in results for video in entry["dead_videos"]}
+    has_test = any(entry.split == "test" for entry in manifest.entries)
+    result = {
+        "command": command,
+        "status": "done",
+        "config_hash": config_hash(config),
+        **environment(),
+        "dataset": {
+            "name": name,
+            "manifest_sha256": manifest.sha256(),
+            "num_videos": len(manifest),
+            "num_dead": len(dead),
+        },
+        "split": tested.entries[0].split,
+        # Without a test split val is tested on; then a choice that looked at val has seen the answers.
+        "selected_on_test": not has_test and _chose_on_val(config),
+        "results": results,
+        "timing": dict(timing),
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    write_scores(out, classifier.test_scores, [e.path for e in tested.entries], labels, tested.classes)
+    write_result(out, result)
+    _print(result, out)
+
+
+def _chose_on_val(config: Mapping[str, Any]) -> bool:
+    callbacks: Sequence[Mapping[str, Any]] = list((config.get("callback") or {}).values())
+    early_stop = any("EarlyStopping" in callback["_target_"] for callback in callbacks)
+    return early_stop or Path(str(config.get("checkpoint") or "")).name == "best.ckpt"
+
+
+def _print(result: Mapping[str, Any], folder: Path) -> None:
+    """One row a protocol, then the folder on a line of its own."""
+    table = Table()
+    for column in ("data", "protocol", "top-1", "top-5", "loss", "videos", "dead"):
+        table.add_column(column, justify="left" if column in ("data", "protocol") else "right")
+    for entry in result["results"]:
+        metrics = entry["metrics"]
+        videos = sum(c["num_videos"] for c in metrics["per_class"].values())
+        top5 = "-" if metrics["top5"] is None else f"{metrics['top5']:.1%}"
+        loss = "-" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
+        data = f"{result['dataset']['name']}, {result['split']}"
+        table.add_row(data, entry["name"], f"{metrics['top1']:.1%}", top5, loss, str(videos), str(len(entry["dead_videos"])))
+    Console().print(table)
+    if result["selected_on_test"]:
+        print("there is no test split: training was stopped or chosen on the videos of this score")
+    print(f"run folder: {folder}", flush=True)

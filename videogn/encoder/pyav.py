@@ -1,0 +1,99 @@
+"""Writes frames to a video file through PyAV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from jaxtyping import UInt8
+
+from videogn.types import InputError
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[UInt8[np.ndarray, "H W 3"]],
+    fps: int | float | Fraction,
+    *,
+    codec: str = "libx264",
+    crf: int = 18,
+    gop: int = 16,
+    max_b_frames: int = 0,
+    preset: str = "veryfast",
+    pixel_format: str = "yuv420p",
+) -> None:
+    """Write RGB frames of one size as a video without sound; the suffix of `path` names the container.
+
+    The file is written beside its place and moved there when it is whole, so `path` is never half a video. The same
+    frames give the same bytes under the same versions: one thread, no dates, no version of the muxer.
+
+    Args:
+        frames: uint8 (H, W, 3), read once, one held at a time.
+        fps: frames per second.
+        crf: constant rate factor; 0 is lossless in libx264, 18 close to what the eye can tell.
+        gop: most frames from one keyframe to the next. Reading a clip decodes gop / 2 unwanted frames on average.
+        max_b_frames: most B-frames in a row; they make files smaller and random access slower.
+
+    Raises:
+        InputError: no frames, a frame that is no uint8 (H, W, 3) of the first one's size, a size that the chroma of
+            `pixel_format` does not divide, or a suffix that names no container.
+    """
+    path = Path(path).absolute()  # a relative name with a colon would be read as a protocol
+    rate = Fraction(fps).limit_denominator(1001)  # 30000/1001 is the finest rate in use
+    if rate <= 0:
+        raise InputError(f"{path}: fps={fps} must be positive")
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise InputError(f"{path}: no frames to write")
+    _check_frame(path, first, first.shape)
+    height, width = first.shape[:2]
+    _check_size(path, height, width, pixel_format)
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        container = _create(path, unfinished)
+        with container:
+            stream = container.add_stream(codec, rate=rate, options={"crf": str(crf), "preset": preset})
+            assert isinstance(stream, av.VideoStream), codec
+            stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+            stream.gop_size, stream.max_b_frames = gop, max_b_frames
+            stream.codec_context.thread_count = 1  # more threads change the bytes
+            for index, pixels in enumerate(chain([first], frames)):
+                _check_frame(path, pixels, first.shape)
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = index, 1 / rate
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _create(path: Path, unfinished: Path) -> OutputContainer:
+    try:
+        return av.open(str(unfinished), "w", options={"fflags": "+bitexact"})
+    except ValueError as error:  # PyAV guesses the container from the suffix
+        raise InputError(f"{path}: suffix {path.suffix!r} names no container; use .mp4, .mkv or .avi") from error
+
+
+def _check_frame(path: Path, pixels: np.ndarray, shape: tuple[int, ...]) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise InputError(f"{path}: a frame is {pixels.dtype} {pixels.shape}; frames are uint8 (H, W, 3), RGB")
+    if pixels.shape != shape:
+        raise InputError(f"{path}: a frame is {pixels.shape} but the first was {shape}; all frames have one size")
+
+
+def _check_size(path: Path, height: int, width: int, pixel_format: str) -> None:
+    layout = av.VideoFormat(pixel_format, 16, 16)
+    across, down = 16 // layout.chroma_width(), 16 // layout.chroma_height()
+    if width % across or height % down:
+        raise InputError(
+            f"{path}: {pixel_format} shares colour among {across} x {down} pixels, which do not divide the "
+            f"{width} x {height} of the frames (width x height); crop them or use pixel_format=yuv444p"
+        )

@@ -1,0 +1,1 @@
+"""Normalization layers: one contract, `norm(channels, activation=None, zero_init=False)`."""
