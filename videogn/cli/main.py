@@ -20,11 +20,14 @@ COMMANDS = {
     "export": "write a classifier for another runtime, and prove that it agrees",
 }
 
-HELP = f"""videogn {__version__}: train, test and export 3D convolutional video classifiers whose accuracy does not depend on the batch size
+HELP = (
+    f"""videogn {__version__}: train, test and export 3D convolutional video classifiers whose accuracy does not depend on the batch size
 
 usage: videogn COMMAND [...]
 
-""" + "\n".join(f"  {name:9} {what}" for name, what in COMMANDS.items()) + """
+"""
+    + "\n".join(f"  {name:9} {what}" for name, what in COMMANDS.items())
+    + """
 
 examples
   videogn train                                                 the built-in motion data, minutes on a laptop's CPU
@@ -37,6 +40,7 @@ examples
 
 `videogn COMMAND --help` shows what can be set. RUN is a run folder, for instance runs/train/motion_resnet3d_tiny_group_norm/<time>.
 exit status: 0 done; 1 done with findings (bad files, a failed proof, failed jobs), or out of memory; 2 bad input; 130 Ctrl-C"""
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

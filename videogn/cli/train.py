@@ -28,7 +28,9 @@ def run(arguments: Sequence[str]) -> int:
     if stored is None:
         return run_application("train", arguments, train, plugins=(Grid, ProcessLauncher))
     if {"-m", "--multirun"} & set(arguments):
-        raise InputError("resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself")
+        raise InputError(
+            "resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself"
+        )
     return run_application("resume", arguments, train, stored)
 
 
@@ -69,7 +71,10 @@ def train(config: DictConfig) -> int:
     loggers = [instantiate(logger) for logger in (config.get("logger") or {}).values()]
     callbacks = [instantiate(callback) for callback in (config.get("callback") or {}).values()]
     trainer = instantiate(
-        config.trainer, logger=loggers or False, callbacks=[*callbacks, last, TrainingProgress()], default_root_dir=str(out)
+        config.trainer,
+        logger=loggers or False,
+        callbacks=[*callbacks, last, TrainingProgress()],
+        default_root_dir=str(out),
     )
 
     def batches(rank: int, num_ranks: int) -> EpochBatches:
@@ -120,8 +125,14 @@ def train(config: DictConfig) -> int:
 def _check(config: DictConfig) -> None:
     """The plain numbers; everything else is checked by what is built from it."""
     for key, low in {
-        "batch_size": 1, "clip_length": 1, "frame_stride": 1, "crop_size": 1, "clips_per_video": 1, "epochs": 1,
-        "num_workers": 0, "seed": 0,
+        "batch_size": 1,
+        "clip_length": 1,
+        "frame_stride": 1,
+        "crop_size": 1,
+        "clips_per_video": 1,
+        "epochs": 1,
+        "num_workers": 0,
+        "seed": 0,
     }.items():
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < low:

@@ -67,7 +67,7 @@ class TrainingClips(Dataset[Batch]):
                 )
         return _dead_batch(DeadVideo(row, str(path), self._reasons[row]))
 
-    def _read(self, video: Video, key: ClipKey):  # noqa: ANN202 (a pair of frames and window)
+    def _read(self, video: Video, key: ClipKey):
         rng = np.random.default_rng([self._seed, *key])
         indices = self._sampler(video.timestamps, rng)[0]
         window = self._transform.draw(video.height, video.width, rng)
@@ -164,6 +164,6 @@ class TrainingLoader(DataLoader[Batch]):
 
 
 def _dead_batch(dead: DeadVideo) -> Batch:
-    nothing: Int64[Tensor, "0"] = torch.empty(0, dtype=torch.int64)
+    nothing: Int64[Tensor, 0] = torch.empty(0, dtype=torch.int64)
     clips: UInt8[Tensor, "0 0 0 0 3"] = torch.empty(0, 0, 0, 0, 3, dtype=torch.uint8)
     return Batch(clips, nothing, nothing.bool(), nothing, [dead])

@@ -21,7 +21,7 @@ from videogn.types import InputError
 
 SPLITS = ("train", "val", "test")
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
+    [".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"]
 )  # the containers people keep clips in; everything else in a class folder is left alone
 
 
@@ -58,7 +58,7 @@ class Manifest:
     def path(self, index: int) -> Path:
         return self.root / self.entries[index].path
 
-    def targets(self) -> Int64[np.ndarray, "V"]:
+    def targets(self) -> Int64[np.ndarray, V]:
         """Index in `classes` of every video's class."""
         index = {name: i for i, name in enumerate(self.classes)}
         return np.array([index[entry.label] for entry in self.entries], np.int64)

@@ -1,11 +1,11 @@
-"""The built-in data: short H.264 videos of a moving textured shape; the class is the movement.
+"""The built-in data: short H.264 videos of a moving scene behind a still foreground; the class is the movement.
 
 Ten classes. Eight are four pairs that differ by time order alone (each is the other played backwards):
 move_left and move_right, move_up and move_down, rotate_clockwise and rotate_counterclockwise, zoom_in and zoom_out. Two swing
 to and fro: swing_horizontal, swing_vertical.
 
-No single frame tells the class. Whatever the class, position is uniform on a torus (what leaves on one side enters on the
-other), the angle uniform, the scale log-uniform; only how they change with time differs.
+No single frame tells the class. Whatever the class, the scene's place is uniform (it is periodic and has no border), its angle
+uniform, its scale log-uniform; only how they change with time differs. (A growing scale starts anew from the smallest.)
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _VERSION = 1  # raised whenever the same seed would draw other videos
 _SIZES = (64, 72, 80)  # frame height and width in pixels, even for 4:2:0
 _NUM_FRAMES = (32, 48)
 _FPS = (20.0, 30.0)
-_TEXTURE = 64  # pixels
-_LOG_SCALE = (np.log(0.6), np.log(1.5))  # of the shape; 1 is a shape 0.6 of the frame
+_SCENE = 128  # height and width of the scene's texture, of which the frame shows about half
+_LOG_SCALE = (np.log(0.6), np.log(1.5))  # of the scene; at 1 the frame is as wide as half the scene
 
 
 class Motion:
@@ -137,7 +137,9 @@ class Motion:
 
         # numpy and the encoder release the GIL.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in track(pool.map(write, paths), f"Writing {len(paths)} motion videos", total=len(paths), transient=True):
+            for _ in track(
+                pool.map(write, paths), f"Writing {len(paths)} motion videos", total=len(paths), transient=True
+            ):
                 pass
         with (folder / "manifest.csv").open("w", newline="") as file:
             rows = csv.writer(file)
@@ -154,26 +156,22 @@ def draw_video(label: str, rng: np.random.Generator) -> tuple[Iterator[UInt8[np.
     num_frames = int(rng.integers(_NUM_FRAMES[0], _NUM_FRAMES[1] + 1))
     fps = float(rng.uniform(*_FPS))
     x, y, angle, log_scale = trajectory(label, num_frames, rng)
-    background = _texture(rng, max(height, width))
-    texture = _texture(rng, _TEXTURE)
-    shape = _shape(rng)
-    noise = rng.uniform(0, 4)
+    scene = _scene(rng)
     grid_y, grid_x = np.mgrid[:height, :width].astype(np.float32)
-    grid_x, grid_y = (grid_x + 0.5) / width, (grid_y + 0.5) / height
-    noise_seed = int(rng.integers(2**32))
+    grid_x, grid_y = grid_x / width - 0.5, grid_y / height - 0.5
+    standing = _standing(grid_x, grid_y, rng)
+    grain = rng.normal(0, rng.uniform(0, 4), (num_frames, height // 2, width // 2, 1))
 
     def frames() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        noise_rng = np.random.default_rng(noise_seed)
         for t in range(num_frames):
-            # Offset from the shape's centre on the torus, then into the shape's own axes; 1 is half the frame.
-            dx = (grid_x - x[t] + 0.5) % 1 - 0.5
-            dy = (grid_y - y[t] + 0.5) % 1 - 0.5
-            zoom = 3.2 / np.exp(log_scale[t])
+            # From the frame's axes into the scene's: a scene that grows or turns is looked up smaller or turned back.
+            zoom = _SCENE / 2 / np.exp(log_scale[t])
             cos, sin = np.cos(angle[t]) * zoom, np.sin(angle[t]) * zoom
-            u, v = cos * dx + sin * dy, cos * dy - sin * dx
-            inside = shape(u, v)[..., None]
-            frame = background[:height, :width] * (1 - inside) + _look_up(texture, u, v) * inside
-            frame += noise_rng.normal(0, noise, (height, width, 1)).astype(np.float32)
+            dx, dy = grid_x - x[t], grid_y - y[t]
+            column = np.floor(cos * dx + sin * dy).astype(np.int32) % _SCENE
+            row = np.floor(cos * dy - sin * dx).astype(np.int32) % _SCENE
+            frame = scene[row, column] * (1 - standing[..., 3:]) + standing[..., :3] * standing[..., 3:]
+            frame += grain[t].repeat(2, 0).repeat(2, 1)
             yield np.clip(frame, 0, 255).astype(np.uint8)
 
     return frames(), fps
@@ -181,35 +179,74 @@ def draw_video(label: str, rng: np.random.Generator) -> tuple[Iterator[UInt8[np.
 
 def trajectory(
     label: str, num_frames: int, rng: np.random.Generator
-) -> tuple[
-    Float32[np.ndarray, "T"], Float32[np.ndarray, "T"], Float32[np.ndarray, "T"], Float32[np.ndarray, "T"]
-]:
-    """x and y (fractions of the frame, on a torus), angle (radians) and log scale at every frame."""
+) -> tuple[Float32[np.ndarray, T], Float32[np.ndarray, T], Float32[np.ndarray, T], Float32[np.ndarray, T]]:
+    """x and y (fractions of the frame, from its centre), angle (radians) and log scale of the scene at every frame."""
     t = np.arange(num_frames, dtype=np.float32)
     still = np.zeros(num_frames, np.float32)
-    x, y, angle = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0, 2 * np.pi)
+    x, y = rng.uniform(-0.3, 0.3, 2)
+    angle = rng.uniform(0, 2 * np.pi)
     low, high = _LOG_SCALE
     phase = rng.uniform(0, 1)
     pace = rng.uniform(0.7, 1.4)
-    move = pace * 0.014 * t  # frame widths
-    turn = pace * 0.06 * t  # radians
-    grow = pace * 0.022 * t  # of log(1.5 / 0.6), so that the scale wraps round at most once or twice
-    swing = 0.16 * np.sin(pace * 0.3 * t + rng.uniform(0, 2 * np.pi))  # frame widths
+    move = pace * 0.024 * t  # frame widths
+    turn = pace * 0.07 * t  # radians
+    grow = pace * 0.036 * t  # of the range of log scales, which wraps round
+    swing = 0.12 * np.sin(pace * 0.45 * t + rng.uniform(0, 2 * np.pi))  # frame widths
     dx = {"move_left": -move, "move_right": move, "swing_horizontal": swing}.get(label, still)
     dy = {"move_up": -move, "move_down": move, "swing_vertical": swing}.get(label, still)
     # y points down, so a growing angle turns clockwise.
     da = {"rotate_clockwise": turn, "rotate_counterclockwise": -turn}.get(label, still)
     ds = {"zoom_in": grow, "zoom_out": -grow}.get(label, still)
     log_scale = low + (phase + ds) % 1 * (high - low)
-    columns = ((x + dx) % 1, (y + dy) % 1, angle + da, log_scale)
+    columns = (x + dx, y + dy, angle + da, log_scale)
     return tuple(np.asarray(c, np.float32) for c in columns)  # pyright: ignore[reportReturnType]
+
+
+def _scene(rng: np.random.Generator) -> Float32[np.ndarray, "S S 3"]:
+    """A textured plane with a few shapes of another texture on it, periodic, on the 0..255 scale, at a random place."""
+    scene, other = _texture(rng, _SCENE), _texture(rng, _SCENE)
+    position = (np.arange(_SCENE, dtype=np.float32) + 0.5) / _SCENE
+    for _ in range(rng.integers(3, 7)):
+        mask = _shape(position[None], position[:, None], rng, rng.uniform(0.06, 0.14))[..., None]
+        scene = scene * (1 - mask) + other * mask
+    return np.roll(scene, rng.integers(_SCENE, size=2), (0, 1))
+
+
+def _standing(
+    grid_x: Float32[np.ndarray, "H W"], grid_y: Float32[np.ndarray, "H W"], rng: np.random.Generator
+) -> Float32[np.ndarray, "H W 4"]:
+    """What stands still before the scene: no shape, one or two; colour on the 0..255 scale and coverage on 0..1."""
+    coverage = np.zeros_like(grid_x)
+    for _ in range(rng.integers(3)):
+        coverage = np.maximum(coverage, _shape(grid_x + 0.5, grid_y + 0.5, rng, rng.uniform(0.08, 0.2)))
+    colour = np.broadcast_to(rng.uniform(0, 255, 3).astype(np.float32), (*grid_x.shape, 3))
+    return np.concatenate([colour, coverage[..., None]], axis=2)
+
+
+def _shape(
+    x: Float32[np.ndarray, ...], y: Float32[np.ndarray, ...], rng: np.random.Generator, radius: float
+) -> Float32[np.ndarray, "H W"]:
+    """Coverage of an ellipse, a box or a triangle at a random place on the unit torus."""
+    centre_x, centre_y, angle = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0, 2 * np.pi)
+    dx, dy = (x - centre_x + 0.5) % 1 - 0.5, (y - centre_y + 0.5) % 1 - 0.5
+    u = (np.cos(angle) * dx + np.sin(angle) * dy) / radius
+    v = (np.cos(angle) * dy - np.sin(angle) * dx) / radius
+    aspect = rng.uniform(0.5, 1.0)
+    kind = rng.integers(3)
+    if kind == 0:
+        distance = np.sqrt(u**2 + (v / aspect) ** 2) - 1
+    elif kind == 1:
+        distance = np.maximum(np.abs(u) - 0.9, np.abs(v) - 0.9 * aspect)
+    else:
+        distance = np.maximum(-v - 0.5, 0.866 * np.abs(u) + 0.5 * v - 0.6)
+    return np.clip(0.5 - distance * 6, 0, 1).astype(np.float32)
 
 
 def _texture(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "S S 3"]:
     """Noise of several octaves between two random colours, periodic, on the 0..255 scale."""
     height = np.zeros((size, size), np.float32)
-    slope = rng.uniform(0.5, 1.1)
-    for octave in range(1, 5):
+    slope = rng.uniform(0.2, 0.8)
+    for octave in range(3, 6):
         cells = 2**octave + 1
         grid = rng.normal(0, 1, (cells, cells)).astype(np.float32)
         position = np.arange(size, dtype=np.float32) * cells / size
@@ -219,37 +256,7 @@ def _texture(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "S S 3"
         high = (low + 1) % cells
         rows = grid[low] * (1 - weight)[:, None] + grid[high] * weight[:, None]
         height += (rows[:, low] * (1 - weight) + rows[:, high] * weight) * 2 ** (-slope * octave)
-    height = (height - height.min()) / (height.max() - height.min())
-    first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
-    while np.abs(first - second).sum() < 200:  # too alike to see the texture move
-        second = rng.uniform(0, 255, 3).astype(np.float32)
-    return height[..., None] * first + (1 - height[..., None]) * second
-
-
-def _shape(
-    rng: np.random.Generator,
-) -> Callable[[Float32[np.ndarray, "H W"], Float32[np.ndarray, "H W"]], Float32[np.ndarray, "H W"]]:
-    """A soft mask in the shape's own axes, without rotational symmetry: an ellipse, a box or a triangle."""
-    kind = rng.integers(3)
-    aspect = rng.uniform(0.5, 0.75)
-
-    def mask(u: Float32[np.ndarray, "H W"], v: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-        if kind == 0:
-            distance = np.sqrt(u**2 + (v / aspect) ** 2) - 1
-        elif kind == 1:
-            distance = np.maximum(np.abs(u) - 0.9, np.abs(v) - 0.9 * aspect)
-        else:
-            distance = np.maximum(-v - 0.5, 0.866 * np.abs(u) + 0.5 * v - 0.6)
-        return np.clip(0.5 - distance * 12, 0, 1).astype(np.float32)
-
-    return mask
-
-
-def _look_up(
-    texture: Float32[np.ndarray, "S S 3"], u: Float32[np.ndarray, "H W"], v: Float32[np.ndarray, "H W"]
-) -> Float32[np.ndarray, "H W 3"]:
-    """The texture at (u, v) in -1..1, nearest texel, repeated outside."""
-    size = len(texture)
-    column = np.floor((u + 1) * (size / 2)).astype(np.int32) % size
-    row = np.floor((v + 1) * (size / 2)).astype(np.int32) % size
-    return texture[row, column]
+    # Near 0 and 1 more often than between, and one colour much lighter than the other: a texture that can be seen to move.
+    height = 1 / (1 + np.exp(-3 * (height - height.mean()) / height.std()))
+    dark, light = rng.uniform(0, 110, 3), rng.uniform(145, 255, 3)
+    return (height[..., None] * dark + (1 - height[..., None]) * light).astype(np.float32)

@@ -30,7 +30,7 @@ class Scores:
         """The mean over views, in float64; NaN for a dead video."""
         return self.views.astype(np.float64).mean(1)
 
-    def alive(self) -> Bool[np.ndarray, "V"]:
+    def alive(self) -> Bool[np.ndarray, V]:
         return ~np.isnan(self.views).any((1, 2))
 
 
@@ -69,13 +69,13 @@ class ViewCollector:
         for video in range(num_videos):
             if video not in dead:
                 if len(views.get(video, ())) != self._num_views:
-                    raise RuntimeError(f"video {video}: {len(views.get(video, ()))} of {self._num_views} views were scored")
+                    raise RuntimeError(
+                        f"video {video}: {len(views.get(video, ()))} of {self._num_views} views were scored"
+                    )
                 scores[video] = views[video]
         return Scores(scores, tuple(dead[video] for video in sorted(dead)))
 
 
-def score_views(
-    network: torch.nn.Module, inputs: Float[Tensor, "N 3 T H W"], batch_size: int
-) -> Float[Tensor, "N K"]:
+def score_views(network: torch.nn.Module, inputs: Float[Tensor, "N 3 T H W"], batch_size: int) -> Float[Tensor, "N K"]:
     """The network's scores, at most `batch_size` views at a time."""
     return torch.cat([network(part) for part in inputs.split(batch_size)])

@@ -1,14 +1,16 @@
-"""From a run folder or a checkpoint to a network: what every command but `train` starts with."""
+"""From a run folder, a checkpoint or an artifact to a network: what every command but `train` starts with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from videogn.configuration import checked, instantiate
-from videogn.training.checkpoint import Checkpoint
+from videogn.prediction.predict import VideoScorer
+from videogn.training.checkpoint import Checkpoint, read_checkpoint
 from videogn.types import InputError
 
 
@@ -36,6 +38,29 @@ def load_network(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None
         reason = (str(error).splitlines() or ["?"])[-1].strip()
         raise InputError(f"{checkpoint.path}: its weights do not fit its model configuration: {reason}") from None
     return network.eval()
+
+
+def load_scorer(path: str | Path) -> VideoScorer:
+    """What predicts: from a run folder, a .ckpt, or an exported .onnx.
+
+    Raises:
+        InputError: none of these, or damaged, or naming a class that is not on the allow-list.
+    """
+    if Path(path).suffix == ".onnx":
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; correct the path")
+        from videogn.export import onnx
+
+        score, bundle = onnx.load(Path(path))
+        config, classes = checked(bundle.config, str(path)), bundle.classes
+    else:
+        checkpoint = read_checkpoint(path)
+        config, classes = checked(checkpoint.config, str(checkpoint.path)), checkpoint.classes
+        score = load_network(checkpoint, config)
+    protocol = instantiate(next(iter(config.evaluation.values())))
+    return VideoScorer(
+        score, classes, instantiate(config.decoder), protocol, list(config.mean), list(config.std), config.batch_size
+    )
 
 
 def require_classes(checkpoint: Checkpoint, classes: Sequence[str], data: str) -> None:

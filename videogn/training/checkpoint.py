@@ -30,7 +30,9 @@ class Describe(pl.Callback):
     def __init__(self, config: Mapping[str, Any], classes: tuple[str, ...]) -> None:
         self._description = {"version": __version__, "config": dict(config), "classes": list(classes)}
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         checkpoint[_KEY] = self._description
 
 

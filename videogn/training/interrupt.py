@@ -57,7 +57,9 @@ class LastCheckpoint(pl.Callback):
 
     def _stopped(self) -> Stopped:
         run = self._path.parents[1]
-        return Stopped(self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train resume={run}")
+        return Stopped(
+            self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train resume={run}"
+        )
 
     def _stop(self, trainer: pl.Trainer) -> bool:
         if trainer.world_size == 1:

@@ -72,14 +72,18 @@ class TrainingProgress(ProgressBar):
         self._training_end = time.monotonic()
         self._show("validation", trainer.num_val_batches[0] if trainer.num_val_batches else 0)
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, *_: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, *_: Any
+    ) -> None:
         self._advance(batch_idx + 1, "")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._show("test", sum(trainer.num_test_batches))
         self._tested = 0
 
-    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, *_: Any) -> None:
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, *_: Any
+    ) -> None:
         self._tested += 1
         self._advance(self._tested, "")
 
@@ -92,8 +96,15 @@ class TrainingProgress(ProgressBar):
     def _show(self, name: str, total: float) -> None:
         self._hide()
         if self._enabled:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
-            self._bars = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[facts]}"),
+            )
+            self._bars = Progress(
+                *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+            )
             self._bar = self._bars.add_task(name, total=total, facts="")
             self._bars.start()
 
@@ -113,6 +124,8 @@ class TrainingProgress(ProgressBar):
 
     def _left(self, trainer: pl.Trainer) -> str:
         """Until the last step, from the pace so far, validation included."""
-        remaining = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches - trainer.fit_loop.total_batch_idx - 1
+        remaining = (
+            trainer.estimated_stepping_batches * trainer.accumulate_grad_batches - trainer.fit_loop.total_batch_idx - 1
+        )
         seconds = (time.monotonic() - self._start) / max(self._steps, 1) * max(remaining, 0)
         return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d} left"
