@@ -26,7 +26,5 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def real_videos() -> Path:
     if not REAL_VIDEOS.is_dir():
-        pytest.skip(
-            "no real videos here: set VIDEOGN_TEST_VIDEOS to a folder that holds fight/, yoga/, kinetics/, odd/"
-        )
+        pytest.skip("no real videos here: set VIDEOGN_TEST_VIDEOS to a folder that holds fight/, yoga/, kinetics/, odd/")
     return REAL_VIDEOS

@@ -31,9 +31,7 @@ from videogn.types import InputError
 
 _PACKAGE = Path(__file__).parent
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
-_STORED = (
-    "stored_configuration"  # the name under which evaluate.yaml and export.yaml find the checkpoint's configuration
-)
+_STORED = "stored_configuration"  # the name under which evaluate.yaml and export.yaml find the checkpoint's configuration
 
 # What a job computes does not depend on where it runs and writes, or on how it shows that.
 _VOLATILE = (
@@ -204,9 +202,7 @@ def checked(config: Any, place: str) -> DictConfig:
                     "nothing was run. If the class is yours, name it in ./conf of the working directory"
                 )
         elif isinstance(value, str) and "${" in value:
-            raise InputError(
-                f"{place}: {'.'.join(map(str, key))}={value!r} is an interpolation; a stored configuration has none"
-            )
+            raise InputError(f"{place}: {'.'.join(map(str, key))}={value!r} is an interpolation; a stored configuration has none")
     unknown = sorted(str(key) for key in config if key in ("hydra", "defaults"))
     if unknown:
         raise InputError(f"{place}: its configuration has the key {unknown[0]!r}; it was not written by videogn")
@@ -249,9 +245,7 @@ def _content(value: str) -> str:
     if path.is_file():
         digest.update(path.read_bytes())
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else ():
-        digest.update(
-            f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode("utf-8", "surrogateescape")
-        )
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -282,12 +276,10 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
         match = re.search(r"Could not (?:override|append|find|delete) '?([\w./@]+)'?", text)
     if match is not None:
         key = match[1]
-        keys = {
-            ".".join(map(str, path[:depth]))
-            for path, _ in _leaves(_defaults(name))
-            for depth in range(1, len(path) + 1)
-        }
-        return f"{key}: no such key or group in conf/{name}.yaml{nearest(key, keys | _groups())}; `videogn {name} --help` lists them"
+        keys = {".".join(map(str, path[:depth])) for path, _ in _leaves(_defaults(name)) for depth in range(1, len(path) + 1)}
+        return (
+            f"{key}: no such key or group in conf/{name}.yaml{nearest(key, keys | _groups())}; `videogn {name} --help` lists them"
+        )
     if isinstance(error, MissingMandatoryValue):
         missing = re.search(r"[Mm]issing mandatory value:? ?(\S+)", text)
         return f"{missing[1] if missing else text}: needed; give it as {missing[1] if missing else 'KEY'}=VALUE"

@@ -71,7 +71,7 @@ class Video(Protocol):
         height, width: size in pixels, upright.
     """
 
-    timestamps: Float64[np.ndarray, F]
+    timestamps: Float64[np.ndarray, " F"]
     num_frames: int
     fps: float
     height: int
@@ -100,9 +100,7 @@ class Sampler(Protocol):
     clip_length: int
     frame_stride: int
 
-    def __call__(
-        self, timestamps: Float64[np.ndarray, F], rng: np.random.Generator
-    ) -> Int64[np.ndarray, "views T"]: ...
+    def __call__(self, timestamps: Float64[np.ndarray, " F"], rng: np.random.Generator) -> Int64[np.ndarray, "views T"]: ...
 
 
 class ClipKey(NamedTuple):
@@ -158,9 +156,9 @@ class Batch(NamedTuple):
     """
 
     clips: UInt8[Tensor, "N T H W 3"]
-    labels: Int64[Tensor, N]
-    flips: Bool[Tensor, N]
-    videos: Int64[Tensor, N]  # row of the manifest's split
+    labels: Int64[Tensor, " N"]
+    flips: Bool[Tensor, " N"]
+    videos: Int64[Tensor, " N"]  # row of the manifest's split
     dead: list[DeadVideo]
 
 

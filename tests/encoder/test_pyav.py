@@ -14,9 +14,7 @@ from videogn.types import InputError
 def pictures(num_frames: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
     """Smooth pictures that move: compressible, and no two alike."""
     y, x = np.mgrid[:height, :width]
-    planes = [
-        [127.5 + 100 * np.sin((x + 3 * index) / 9 + c) * np.cos(y / 7) for c in range(3)] for index in range(num_frames)
-    ]
+    planes = [[127.5 + 100 * np.sin((x + 3 * index) / 9 + c) * np.cos(y / 7) for c in range(3)] for index in range(num_frames)]
     return [np.stack(channels, axis=-1).round().astype(np.uint8) for channels in planes]
 
 
@@ -116,9 +114,7 @@ def test_refuses(name, frames, options, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "frame", [GOOD.astype(np.float32), GOOD[..., 0], GOOD[..., [0, 1, 2, 0]]], ids=["float", "grey", "rgba"]
-)
+@pytest.mark.parametrize("frame", [GOOD.astype(np.float32), GOOD[..., 0], GOOD[..., [0, 1, 2, 0]]], ids=["float", "grey", "rgba"])
 def test_refuses_other_than_rgb(frame, tmp_path):
     with pytest.raises(InputError, match=r"frames are uint8 \(H, W, 3\), RGB"):
         write_video(tmp_path / "v.mp4", iter([frame]), 30)

@@ -49,13 +49,9 @@ def draw(shape: tuple[int, ...], mean: float = 0.0, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("mean", [0.0, 1e3, 1e4], ids=["centered", "far", "very_far"])
-@pytest.mark.parametrize(
-    ("with_residual", "activation"), [(False, None), (False, "relu"), (True, "relu"), (True, "silu")]
-)
+@pytest.mark.parametrize(("with_residual", "activation"), [(False, None), (False, "relu"), (True, "relu"), (True, "silu")])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_matches_definition(
-    backend: str, with_residual: bool, activation: str | None, mean: float, layout: str
-) -> None:
+def test_matches_definition(backend: str, with_residual: bool, activation: str | None, mean: float, layout: str) -> None:
     (shape, num_groups), memory_format = SHAPES["clip"], LAYOUTS[layout]
     x = draw(shape, mean).to(memory_format=memory_format).requires_grad_()
     weight, bias = draw(shape[1:2], 1, seed=1).requires_grad_(), draw(shape[1:2], seed=2).requires_grad_()
@@ -89,9 +85,7 @@ def test_every_shape_matches_torch(backend: str, shape: str) -> None:
     x, weight, bias = draw(size), draw(size[1:2], seed=1), draw(size[1:2], seed=2)
     expected = torch.nn.functional.group_norm(x, num_groups, weight, bias, EPS)
     # Eight roundings of values up to ~8: var of two values may be small, so x * rstd - mean * rstd cancels.
-    torch.testing.assert_close(
-        group_norm(x, weight, bias, num_groups, EPS, None, None, backend), expected, atol=1e-5, rtol=1e-5
-    )  # type: ignore[arg-type]
+    torch.testing.assert_close(group_norm(x, weight, bias, num_groups, EPS, None, None, backend), expected, atol=1e-5, rtol=1e-5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "silu"])
@@ -99,9 +93,7 @@ def test_every_shape_matches_torch(backend: str, shape: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradcheck(backend: str, layout: str, activation: str | None) -> None:
     shape = (2, 4, 2, 3, 2)
-    x, residual = (
-        draw(shape, seed=seed).double().to(memory_format=LAYOUTS[layout]).requires_grad_() for seed in (0, 1)
-    )
+    x, residual = (draw(shape, seed=seed).double().to(memory_format=LAYOUTS[layout]).requires_grad_() for seed in (0, 1))
     weight, bias = draw((4,), 1, seed=2).double().requires_grad_(), draw((4,), seed=3).double().requires_grad_()
 
     def kernel(*inputs: Tensor) -> Tensor:

@@ -54,9 +54,7 @@ def test_a_clip_does_not_see_its_batch(build: Build, model_name: str, clip_size:
 
 
 @pytest.mark.parametrize("norm", ["group_norm", "batch_norm"])
-def test_channels_last_computes_the_same(
-    build: Build, model_name: str, clip_size: tuple[int, int, int], norm: str
-) -> None:
+def test_channels_last_computes_the_same(build: Build, model_name: str, clip_size: tuple[int, int, int], norm: str) -> None:
     model = build(model_name, norm, dropout=0.0).train()
     clips = draw(2, 3, *clip_size)
     with torch.no_grad():

@@ -52,8 +52,7 @@ def test_i3d_r50_is_the_table_of_the_paper(build: Build) -> None:
     trunk = model.trunk
     assert (trunk.conv1.kernel_size, trunk.conv1.padding) == ((5, 7, 7), (2, 3, 3))
     inflated = {
-        name: [block.conv1.kernel_size[0] == 3 for block in getattr(trunk, name)]
-        for name in ("res2", "res3", "res4", "res5")
+        name: [block.conv1.kernel_size[0] == 3 for block in getattr(trunk, name)] for name in ("res2", "res3", "res4", "res5")
     }
     assert inflated == {
         "res2": [True, True, True],

@@ -41,9 +41,7 @@ def test_update_bn_recognises_it() -> None:
     layer = BatchNorm(4, "relu", momentum=0.1)
     batch = draw(8, 4, 2, 3, 3) + 3
     torch.optim.swa_utils.update_bn([batch], layer)
-    torch.testing.assert_close(
-        layer.running_mean, batch.mean(dim=(0, 2, 3, 4)), atol=18 * torch.finfo(torch.float32).eps, rtol=0
-    )
+    torch.testing.assert_close(layer.running_mean, batch.mean(dim=(0, 2, 3, 4)), atol=18 * torch.finfo(torch.float32).eps, rtol=0)
 
 
 def test_folds_into_a_convolution() -> None:

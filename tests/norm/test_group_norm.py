@@ -77,6 +77,4 @@ def test_another_rule_for_indivisible_is_an_error() -> None:
 def test_indivisible_is_an_error_that_lists_what_fits() -> None:
     with pytest.raises(InputError) as error:
         GroupNorm(64, num_groups=7)
-    assert str(error.value) == (
-        "GroupNorm: num_groups=7 does not divide channels=64; use one of 1, 2, 4, 8, 16, 32, 64"
-    )
+    assert str(error.value) == ("GroupNorm: num_groups=7 does not divide channels=64; use one of 1, 2, 4, 8, 16, 32, 64")

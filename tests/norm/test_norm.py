@@ -48,9 +48,7 @@ def test_tail_equals_unfused(norm: Build, with_residual: bool, activation: str |
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_keeps_shape_dtype_and_memory_format(
-    norm: Build, dtype: torch.dtype, memory_format: torch.memory_format
-) -> None:
+def test_keeps_shape_dtype_and_memory_format(norm: Build, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     x = clip().to(dtype).to(memory_format=memory_format)
     before = x.clone()
     y = norm(64, activation="relu")(x, x)

@@ -47,14 +47,10 @@ def evaluate(config: DictConfig) -> int:
     decoder = instantiate(config.decoder)
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
     validation = instantiate(config.validation)
-    folder = config.out or Path(
-        "runs", "evaluate", f"{dataset.name}_{'_'.join(protocols)}", time.strftime("%Y-%m-%d_%H-%M-%S")
-    )
+    folder = config.out or Path("runs", "evaluate", f"{dataset.name}_{'_'.join(protocols)}", time.strftime("%Y-%m-%d_%H-%M-%S"))
     out = Path(folder).absolute()
     trainer = instantiate(config.trainer, logger=False, callbacks=[TrainingProgress()], enable_checkpointing=False)
-    classifier = VideoClassifier(
-        network, checkpoint.classes, config.mean, config.std, protocols, validation, config.batch_size
-    )
+    classifier = VideoClassifier(network, checkpoint.classes, config.mean, config.std, protocols, validation, config.batch_size)
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers)
     if trainer.is_global_zero:
         make_folder(out)
@@ -62,7 +58,5 @@ def evaluate(config: DictConfig) -> int:
         trainer.test(classifier, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         timing = {"total_seconds": time.monotonic() - start}
-        finish(
-            "evaluate", out, resolved(config), dataset.name, manifest, data.test_split, classifier, decoder.name, timing
-        )
+        finish("evaluate", out, resolved(config), dataset.name, manifest, data.test_split, classifier, decoder.name, timing)
     return 0

@@ -61,8 +61,6 @@ def export(config: DictConfig) -> int:
         f"(allowed: {proof['allowed_difference']:.3g})"
     )
     print(f"top-1 agreement: {proof['top1_agreement']:.1%}")
-    print(
-        f"latency of one clip: eager {proof['latency_ms_eager']:.1f} ms, {proof['runtime']} {proof['latency_ms']:.1f} ms"
-    )
+    print(f"latency of one clip: eager {proof['latency_ms_eager']:.1f} ms, {proof['runtime']} {proof['latency_ms']:.1f} ms")
     print(path)
     return 0

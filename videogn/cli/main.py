@@ -21,7 +21,8 @@ COMMANDS = {
 }
 
 HELP = (
-    f"""videogn {__version__}: train, test and export 3D convolutional video classifiers whose accuracy does not depend on the batch size
+    f"""videogn {__version__}: train, test and export 3D convolutional video classifiers
+whose accuracy does not depend on the batch size
 
 usage: videogn COMMAND [...]
 
@@ -38,7 +39,8 @@ examples
   videogn predict RUN clip.mp4 folder/ --output json
   videogn export checkpoint=RUN export=onnx
 
-`videogn COMMAND --help` shows what can be set. RUN is a run folder, for instance runs/train/motion_resnet3d_tiny_group_norm/<time>.
+`videogn COMMAND --help` shows what can be set.
+RUN is a run folder, for instance runs/train/motion_resnet3d_tiny_group_norm/<time>.
 exit status: 0 done; 1 done with findings (bad files, a failed proof, failed jobs), or out of memory; 2 bad input; 130 Ctrl-C"""
 )
 

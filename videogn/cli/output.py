@@ -89,9 +89,7 @@ def _print(result: Mapping[str, Any], folder: Path) -> None:
         top5 = "-" if metrics["top5"] is None else f"{metrics['top5']:.1%}"
         loss = "-" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
         data = f"{result['dataset']['name']}, {result['split']}"
-        table.add_row(
-            data, entry["name"], f"{metrics['top1']:.1%}", top5, loss, str(videos), str(len(entry["dead_videos"]))
-        )
+        table.add_row(data, entry["name"], f"{metrics['top1']:.1%}", top5, loss, str(videos), str(len(entry["dead_videos"])))
     Console().print(table)
     if result["selected_on_test"]:
         print("there is no test split: training was stopped or chosen on the videos of this score")

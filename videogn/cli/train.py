@@ -28,9 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     if stored is None:
         return run_application("train", arguments, train, plugins=(Grid, ProcessLauncher))
     if {"-m", "--multirun"} & set(arguments):
-        raise InputError(
-            "resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself"
-        )
+        raise InputError("resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself")
     return run_application("resume", arguments, train, stored)
 
 

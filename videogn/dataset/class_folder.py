@@ -48,9 +48,7 @@ class ClassFolder:
 
     def manifest(self) -> Manifest:
         if not self._root.is_dir():
-            raise InputError(
-                f"dataset.root: {self._root}: no such folder; give the folder that holds one folder per class"
-            )
+            raise InputError(f"dataset.root: {self._root}: no such folder; give the folder that holds one folder per class")
         top = _folders(self._root)
         split_folders = {folder: SPLIT_FOLDERS[folder.name] for folder in top if folder.name in SPLIT_FOLDERS}
         if split_folders and len(split_folders) < len(top):
@@ -73,9 +71,7 @@ class ClassFolder:
         for folder in _folders(parent):
             paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
             if not paths:
-                raise InputError(
-                    f"dataset.root: {folder}: a class folder without a video; add videos or remove the folder"
-                )
+                raise InputError(f"dataset.root: {folder}: a class folder without a video; add videos or remove the folder")
             videos += [(p.relative_to(self._root).as_posix(), folder.name) for p in paths]
         return videos
 

@@ -38,9 +38,7 @@ class TrainingClips(Dataset[Batch]):
     Frames, window and mirroring derive from (seed, key) alone: workers, ranks and order do not change a clip.
     """
 
-    def __init__(
-        self, manifest: Manifest, decoder: Decoder, sampler: Sampler, transform: TrainingTransform, seed: int
-    ) -> None:
+    def __init__(self, manifest: Manifest, decoder: Decoder, sampler: Sampler, transform: TrainingTransform, seed: int) -> None:
         self._manifest = manifest
         self._targets = manifest.targets()
         self._decoder = decoder
@@ -103,9 +101,7 @@ class TestViews(Dataset[Batch]):
         )
 
 
-def read_views(
-    path: str | Path, decoder: Decoder, sampler: Sampler, transform: ViewTransform
-) -> UInt8[Tensor, "N T h w 3"]:
+def read_views(path: str | Path, decoder: Decoder, sampler: Sampler, transform: ViewTransform) -> UInt8[Tensor, "N T h w 3"]:
     """All views of a video; raises VideoError."""
 
     def read(video: Video) -> UInt8[Tensor, "N T h w 3"]:
@@ -140,8 +136,8 @@ def collate(batches: Sequence[Batch]) -> Batch:
     dead = [video for b in batches for video in b.dead]
     if not alive:
         return batches[0]._replace(dead=dead)
-    tensors = (torch.cat(parts) for parts in zip(*(b[:4] for b in alive), strict=True))
-    return Batch(*tensors, dead)
+    clips, labels, flips, videos = (torch.cat(parts) for parts in zip(*(b[:4] for b in alive), strict=True))
+    return Batch(clips, labels, flips, videos, dead)
 
 
 class TrainingLoader(DataLoader[Batch]):

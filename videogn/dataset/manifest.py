@@ -1,7 +1,8 @@
 """A manifest: which videos there are, what each shows, and which split it belongs to.
 
-A CSV with the columns path, label, video_id, split. `path` is relative to the manifest's folder or to `root`; `video_id` names the
-recording (default: the path), so that two files of one recording cannot stand in two splits; `split` is train, val or test.
+A CSV with the columns path, label, video_id, split. `path` is relative to the manifest's folder or to `root`; `video_id`
+names the recording (default: the path), so that two files of one recording cannot stand in two splits; `split` is train, val or
+test.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,24 @@ from videogn.types import InputError
 
 SPLITS = ("train", "val", "test")
 VIDEO_SUFFIXES = frozenset(
-    [".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"]
+    [
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    ]
 )  # the containers people keep clips in; everything else in a class folder is left alone
 
 
@@ -58,7 +77,7 @@ class Manifest:
     def path(self, index: int) -> Path:
         return self.root / self.entries[index].path
 
-    def targets(self) -> Int64[np.ndarray, V]:
+    def targets(self) -> Int64[np.ndarray, " V"]:
         """Index in `classes` of every video's class."""
         index = {name: i for i, name in enumerate(self.classes)}
         return np.array([index[entry.label] for entry in self.entries], np.int64)
@@ -127,9 +146,9 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     """Class names, one a line, in the order of the network's outputs."""
     lines = read_lines(path, "class list")
     names = tuple(line.strip() for line in lines if line.strip())
-    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
-    if repeated:
-        raise InputError(f"{path}: class {sorted(repeated)[0]!r} stands twice; every class is named once")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InputError(f"{path}: class {name!r} stands {count} times; every class is named once")
     return names
 
 

@@ -62,9 +62,7 @@ class Motion:
 
     name = "motion"
 
-    def __init__(
-        self, root: str, seed: int, num_train: int, num_val: int, num_test: int, writer: Writer, flip: float
-    ) -> None:
+    def __init__(self, root: str, seed: int, num_train: int, num_val: int, num_test: int, writer: Writer, flip: float) -> None:
         self.flip = flip
         self._root = Path(root)
         self._seed = seed
@@ -91,9 +89,7 @@ class Motion:
             self._root.parent.mkdir(parents=True, exist_ok=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f".{self._root.name}-", dir=self._root.parent))
         except OSError as error:
-            raise InputError(
-                f"dataset.root: {self._root}: cannot be written: {error.strerror}; give a folder that can"
-            ) from None
+            raise InputError(f"dataset.root: {self._root}: cannot be written: {error.strerror}; give a folder that can") from None
         try:
             self._write(unfinished)
             unfinished.chmod(0o755)
@@ -137,9 +133,7 @@ class Motion:
 
         # numpy and the encoder release the GIL.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in track(
-                pool.map(write, paths), f"Writing {len(paths)} motion videos", total=len(paths), transient=True
-            ):
+            for _ in track(pool.map(write, paths), f"Writing {len(paths)} motion videos", total=len(paths), transient=True):
                 pass
         with (folder / "manifest.csv").open("w", newline="") as file:
             rows = csv.writer(file)
@@ -179,7 +173,7 @@ def draw_video(label: str, rng: np.random.Generator) -> tuple[Iterator[UInt8[np.
 
 def trajectory(
     label: str, num_frames: int, rng: np.random.Generator
-) -> tuple[Float32[np.ndarray, T], Float32[np.ndarray, T], Float32[np.ndarray, T], Float32[np.ndarray, T]]:
+) -> tuple[Float32[np.ndarray, " T"], Float32[np.ndarray, " T"], Float32[np.ndarray, " T"], Float32[np.ndarray, " T"]]:
     """x and y (fractions of the frame, from its centre), angle (radians) and log scale of the scene at every frame."""
     t = np.arange(num_frames, dtype=np.float32)
     still = np.zeros(num_frames, np.float32)

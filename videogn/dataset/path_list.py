@@ -43,9 +43,7 @@ class PathList:
                 "[dataset.test=FILE]"
             )
         if path is None and not {"train", "val"} <= self._lists.keys():
-            raise InputError(
-                "dataset=path_list: dataset.train and dataset.val are both needed; dataset.test may be left out"
-            )
+            raise InputError("dataset=path_list: dataset.train and dataset.val are both needed; dataset.test may be left out")
         self.name = Path(path or str(train)).stem
         self.flip = flip
         self._path = Path(path) if path is not None else None
@@ -68,9 +66,7 @@ class PathList:
                 "a path list has no groups: files of one recording may stand in two splits and flatter the score",
             ]
             return validated(self._root, entries, classes, str(self._path), notes)
-        entries = [
-            Entry(p, label, p, split) for split, file in self._lists.items() for p, label in self._rows(file, classes)
-        ]
+        entries = [Entry(p, label, p, split) for split, file in self._lists.items() for p, label in self._rows(file, classes)]
         return validated(self._root, entries, classes, f"dataset=path_list root={self._root}")
 
     def _rows(self, file: Path, classes: tuple[str, ...] | None) -> list[tuple[str, str]]:

@@ -87,7 +87,5 @@ def read_groups(path: str | Path, group_by: str | None, videos: Sequence[str]) -
         group_of[Path(row["path"]).as_posix()] = row[column]
     for video in videos:
         if video not in group_of:
-            raise InputError(
-                f"{path}: no row for {video}; every video needs its {column}, its path relative to dataset.root"
-            )
+            raise InputError(f"{path}: no row for {video}; every video needs its {column}, its path relative to dataset.root")
     return group_of

@@ -88,9 +88,7 @@ class Probe:
         """Whether a frame is shown before a keyframe that it follows in the file. Needs distinct times."""
         rank = {time: place for place, time in enumerate(self.times)}
         return any(
-            packet.is_keyframe and rank[packet.pts] != place
-            for place, packet in enumerate(self.shown)
-            if packet.pts is not None
+            packet.is_keyframe and rank[packet.pts] != place for place, packet in enumerate(self.shown) if packet.pts is not None
         )
 
 

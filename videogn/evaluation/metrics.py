@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from videogn.evaluation.multi_view import Scores
 
 
-def classification_metrics(scores: Scores, labels: Int64[np.ndarray, V], classes: Sequence[str]) -> dict[str, Any]:
+def classification_metrics(scores: Scores, labels: Int64[np.ndarray, " V"], classes: Sequence[str]) -> dict[str, Any]:
     """top1, top5, loss and per_class, fractions of 1.
 
     A dead video counts as wrong in every accuracy; the loss is the mean over the videos that have scores. A class without videos

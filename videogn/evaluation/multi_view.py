@@ -30,8 +30,8 @@ class Scores:
         """The mean over views, in float64; NaN for a dead video."""
         return self.views.astype(np.float64).mean(1)
 
-    def alive(self) -> Bool[np.ndarray, V]:
-        return ~np.isnan(self.views).any((1, 2))
+    def alive(self) -> Bool[np.ndarray, " V"]:
+        return np.logical_not(np.isnan(self.views).any((1, 2)))
 
 
 class ViewCollector:
@@ -69,9 +69,7 @@ class ViewCollector:
         for video in range(num_videos):
             if video not in dead:
                 if len(views.get(video, ())) != self._num_views:
-                    raise RuntimeError(
-                        f"video {video}: {len(views.get(video, ()))} of {self._num_views} views were scored"
-                    )
+                    raise RuntimeError(f"video {video}: {len(views.get(video, ()))} of {self._num_views} views were scored")
                 scores[video] = views[video]
         return Scores(scores, tuple(dead[video] for video in sorted(dead)))
 

@@ -28,7 +28,7 @@ def protocol_results(
     scores: Mapping[str, Scores],
     protocols: Mapping[str, Protocol],
     decoder: str,
-    labels: Int64[np.ndarray, V],
+    labels: Int64[np.ndarray, " V"],
     classes: Sequence[str],
 ) -> list[dict[str, Any]]:
     """The `results` of result.json: for each protocol its facts, their hash, and the metrics."""
@@ -68,9 +68,7 @@ def peak_memory_bytes() -> int:
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """result.json, whole or not at all."""
     unfinished = folder / ".result.json"
-    unfinished.write_text(
-        json.dumps({"schema": SCHEMA, **result}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    unfinished.write_text(json.dumps({"schema": SCHEMA, **result}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(unfinished, folder / "result.json")
 
 
@@ -78,11 +76,12 @@ def write_scores(
     folder: Path,
     scores: Mapping[str, Scores],
     paths: Sequence[str],
-    labels: Int64[np.ndarray, V],
+    labels: Int64[np.ndarray, " V"],
     classes: Sequence[str],
 ) -> None:
     """scores.npz: paths (V), labels (V), classes (K), and for each protocol its views (V, views, K), NaN for a dead video."""
-    arrays = {f"{name}/views": s.views for name, s in scores.items()}
+    arrays: dict[str, Any] = {"paths": np.array(paths), "labels": labels, "classes": np.array(classes)}
+    arrays |= {f"{name}/views": s.views for name, s in scores.items()}
     unfinished = folder / ".scores.npz"
-    np.savez_compressed(unfinished, paths=np.array(paths), labels=labels, classes=np.array(classes), **arrays)
+    np.savez_compressed(unfinished, **arrays)
     os.replace(unfinished, folder / "scores.npz")

@@ -54,6 +54,4 @@ class Bundle:
             content = json.loads(text or "")
             return cls(tuple(content["classes"]), content["config"], content["proof"])
         except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{place}: without videogn's labels and preprocessing; export it with `videogn export`"
-            ) from None
+            raise InputError(f"{place}: without videogn's labels and preprocessing; export it with `videogn export`") from None

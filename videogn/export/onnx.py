@@ -48,9 +48,7 @@ class OnnxExport:
         self._opset = opset
         self._tolerance = tolerance
 
-    def __call__(
-        self, network: nn.Module, clips: Float[Tensor, "N 3 T H W"], bundle: Bundle, path: Path
-    ) -> dict[str, Any]:
+    def __call__(self, network: nn.Module, clips: Float[Tensor, "N 3 T H W"], bundle: Bundle, path: Path) -> dict[str, Any]:
         """Export, reload, compare on `clips`; returns the proof, which the file holds too.
 
         Raises:
@@ -105,8 +103,7 @@ class OnnxExport:
         expected = eager(clips)
         batches = (1, min(4, len(clips)), len(clips))
         difference = max(
-            float((torch.cat([run(part) for part in clips.split(size)]) - expected).abs().max())
-            for size in set(batches)
+            float((torch.cat([run(part) for part in clips.split(size)]) - expected).abs().max()) for size in set(batches)
         )
         milliseconds = _latency([lambda: eager(clips[:1]), lambda: run(clips[:1])])
         return {

@@ -93,9 +93,7 @@ class ResNet3D(nn.Module):
         if pool1 is not None:
             trunk["pool1"], window = _pool("pool1", pool1)
             windows.append(window)
-        for stage, (width, t_stride, s_stride) in enumerate(
-            zip(widths, temporal_strides, spatial_strides, strict=True), start=2
-        ):
+        for stage, (width, t_stride, s_stride) in enumerate(zip(widths, temporal_strides, spatial_strides, strict=True), start=2):
             blocks = nn.Sequential()
             for kernel in kernels[stage - 2]:
                 first = len(blocks) == 0
@@ -159,18 +157,14 @@ class ResNet3D(nn.Module):
 
 def _per_stage(name: str, values: Sequence[int], depths: Sequence[int]) -> list[int]:
     if len(values) != len(depths) or any(value < 1 for value in (*values, *depths)):
-        raise InputError(
-            f"ResNet3D: {name}={list(values)} with depths={list(depths)}; give each a positive number per stage"
-        )
+        raise InputError(f"ResNet3D: {name}={list(values)} with depths={list(depths)}; give each a positive number per stage")
     return list(values)
 
 
 def _temporal_kernels(kernels: int | Sequence[int | Sequence[int]], depths: Sequence[int]) -> list[list[int]]:
     """t of every block of every stage."""
     stages = [kernels] * len(depths) if isinstance(kernels, int) else kernels
-    blocks = [
-        [stage] * depth if isinstance(stage, int) else list(stage) for stage, depth in zip(stages, depths, strict=False)
-    ]
+    blocks = [[stage] * depth if isinstance(stage, int) else list(stage) for stage, depth in zip(stages, depths, strict=False)]
     if len(stages) != len(depths) or [len(stage) for stage in blocks] != list(depths):
         raise InputError(
             f"ResNet3D: temporal_kernels={blocks} with depths={list(depths)}; give one number, or for each stage one "

@@ -69,5 +69,5 @@ class VideoScorer:
                 scores = torch.cat([self.score(part) for part in inputs.split(self.batch_size)])
             mean = scores.float().softmax(1).double().mean(0)
             best = mean.topk(min(top, len(self.classes)))
-            labels = [self.classes[i] for i in best.indices.tolist()]
-            yield Prediction(str(path), tuple(zip(labels, best.values.tolist(), strict=True)), None)
+            labels = [str(self.classes[i]) for i in best.indices.tolist()]
+            yield Prediction(str(path), tuple(zip(labels, map(float, best.values), strict=True)), None)

@@ -12,9 +12,10 @@ from videogn.types import ClipKey, InputError
 class EpochBatches:
     """Batches of (epoch, video, clip) keys for one process.
 
-    An epoch holds `clips_per_video` clips of every video, in an order drawn from (seed, epoch) alone. It is cut into global batches of
-    batch_size * num_ranks keys, of which rank r takes the r-th part, so the clips of a step are the same set for any number of
-    ranks at the same global batch. The last, incomplete global batch is left out; another order leaves out other clips in the next epoch.
+    An epoch holds `clips_per_video` clips of every video, in an order drawn from (seed, epoch) alone. It is cut into global
+    batches of batch_size * num_ranks keys, of which rank r takes the r-th part, so the clips of a step are the same set for
+    any number of ranks at the same global batch. The last, incomplete global batch is left out; another order leaves out other
+    clips in the next epoch.
 
         5 videos, batch_size 2, 1 rank, order 3 0 4 1 2: the batches (3 0) and (4 1)
 

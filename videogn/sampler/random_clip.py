@@ -22,7 +22,7 @@ class RandomClip:
         self.clip_length = clip_length
         self.frame_stride = frame_stride
 
-    def __call__(self, timestamps: Float64[np.ndarray, F], rng: np.random.Generator) -> Int64[np.ndarray, "1 T"]:
+    def __call__(self, timestamps: Float64[np.ndarray, " F"], rng: np.random.Generator) -> Int64[np.ndarray, "1 T"]:
         num_frames = len(timestamps)
         span = (self.clip_length - 1) * self.frame_stride + 1
         start = rng.integers(max(1, num_frames - span + 1))

@@ -21,7 +21,7 @@ class UniformClips:
         self.frame_stride = frame_stride
         self.num_clips = num_clips
 
-    def __call__(self, timestamps: Float64[np.ndarray, F], rng: np.random.Generator) -> Int64[np.ndarray, "views T"]:
+    def __call__(self, timestamps: Float64[np.ndarray, " F"], rng: np.random.Generator) -> Int64[np.ndarray, "views T"]:
         num_frames = len(timestamps)
         starts = np.arange(self.num_clips) * num_frames // self.num_clips
         return (starts[:, None] + np.arange(self.clip_length) * self.frame_stride) % num_frames

@@ -81,9 +81,7 @@ class ProcessLauncher(Launcher):
         Console().print(_table(jobs, varying))
         failed = sum(1 for job in jobs if job.status)
         if failed:
-            raise Findings(
-                f"{failed} of {len(jobs)} jobs failed; the same command runs them again and skips what is done"
-            )
+            raise Findings(f"{failed} of {len(jobs)} jobs failed; the same command runs them again and skips what is done")
         return []
 
     def _job(self, overrides: list[str]) -> Job:

@@ -30,9 +30,7 @@ class Describe(pl.Callback):
     def __init__(self, config: Mapping[str, Any], classes: tuple[str, ...]) -> None:
         self._description = {"version": __version__, "config": dict(config), "classes": list(classes)}
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[_KEY] = self._description
 
 
@@ -88,9 +86,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         description = content[_KEY]
         weights = {
-            name.removeprefix("network."): value
-            for name, value in content["state_dict"].items()
-            if name.startswith("network.")
+            name.removeprefix("network."): value for name, value in content["state_dict"].items() if name.startswith("network.")
         }
         return Checkpoint(
             path,

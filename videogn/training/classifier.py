@@ -95,9 +95,7 @@ class VideoClassifier(pl.LightningModule):
             if self.dead.setdefault(dead.path, dead.reason) is dead.reason:
                 self.print(f"skipped {dead.path}: {dead.reason}")
         # Dropout is keyed by (seed, batch, rank), as clips are by their keys: a resumed run draws what the first would have.
-        torch.manual_seed(
-            hash((self.optimization.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank))
-        )
+        torch.manual_seed(hash((self.optimization.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)))
         if not len(batch.clips):
             # All videos of the batch are dead: a zero that still has a gradient for every parameter, as DDP wants.
             return torch.stack([parameter.sum() for parameter in self.network.parameters()]).sum() * 0.0

@@ -57,9 +57,7 @@ class ClipData(pl.LightningDataModule):
         super().__init__()
         self.manifest = manifest
         # A set without a test split is tested on val.
-        self.test_split = (
-            manifest.split("test") if any(e.split == "test" for e in manifest.entries) else manifest.split("val")
-        )
+        self.test_split = manifest.split("test") if any(e.split == "test" for e in manifest.entries) else manifest.split("val")
         self._decoder = decoder
         self._protocols = dict(protocols)
         self._validation = validation
@@ -70,9 +68,7 @@ class ClipData(pl.LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         source = self._training
         assert source is not None, "this data was made for testing"
-        clips = TrainingClips(
-            self.manifest.split("train"), self._decoder, source.sampler, source.transform, source.seed
-        )
+        clips = TrainingClips(self.manifest.split("train"), self._decoder, source.sampler, source.transform, source.seed)
         return TrainingLoader(
             clips,
             batch_sampler=source.batches(*self._rank()),

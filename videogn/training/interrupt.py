@@ -14,7 +14,7 @@ from videogn.types import Stopped
 
 
 class LastCheckpoint(pl.Callback):
-    """Writes `path`: when training is told to stop (Ctrl-C, SIGTERM), after the last step of every epoch and after its validation.
+    """Writes `path` when training is told to stop (Ctrl-C, SIGTERM), after every epoch's last step, and after its validation.
 
     A first signal waits for the step to end, so that no half-made update is saved; a second one ends the process at once.
     With gradient accumulation it waits for the optimiser's step. All ranks stop after the same step.
@@ -41,7 +41,7 @@ class LastCheckpoint(pl.Callback):
         if stop:
             raise self._stopped()
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         # The step before validation has been saved. Ranks have different numbers of batches here, so they do not confer.
         if self._signum and trainer.world_size == 1:
             raise self._stopped()
@@ -57,9 +57,7 @@ class LastCheckpoint(pl.Callback):
 
     def _stopped(self) -> Stopped:
         run = self._path.parents[1]
-        return Stopped(
-            self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train resume={run}"
-        )
+        return Stopped(self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train resume={run}")
 
     def _stop(self, trainer: pl.Trainer) -> bool:
         if trainer.world_size == 1:

@@ -6,9 +6,9 @@ import csv
 import warnings
 from pathlib import Path
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 
 class MetricsFile(CSVLogger):
@@ -23,7 +23,7 @@ class MetricsFile(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        if self._experiment is None:
+        if not isinstance(self._experiment, ExperimentWriter):
             path = Path(self.log_dir) / ExperimentWriter.NAME_METRICS_FILE
             kept = path.read_text() if path.is_file() else None
             with warnings.catch_warnings():

@@ -23,7 +23,7 @@ class TrainingProgress(ProgressBar):
         self._bar = TaskID(0)
         self._enabled = True
         self._start = self._epoch_start = self._training_end = 0.0
-        self._steps = self._clips = self._tested = 0
+        self._steps = self._clips = self._scored = 0
 
     def disable(self) -> None:
         self._enabled = False
@@ -72,20 +72,16 @@ class TrainingProgress(ProgressBar):
         self._training_end = time.monotonic()
         self._show("validation", trainer.num_val_batches[0] if trainer.num_val_batches else 0)
 
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, *_: Any
-    ) -> None:
-        self._advance(batch_idx + 1, "")
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        self._scored += 1
+        self._advance(self._scored, "")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._show("test", sum(trainer.num_test_batches))
-        self._tested = 0
 
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, *_: Any
-    ) -> None:
-        self._tested += 1
-        self._advance(self._tested, "")
+    def on_test_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        self._scored += 1
+        self._advance(self._scored, "")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._hide()
@@ -102,11 +98,10 @@ class TrainingProgress(ProgressBar):
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[facts]}"),
             )
-            self._bars = Progress(
-                *columns, console=self._console, transient=True, disable=not self._console.is_terminal
-            )
+            self._bars = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
             self._bar = self._bars.add_task(name, total=total, facts="")
             self._bars.start()
+            self._scored = 0
 
     def _advance(self, done: int, facts: str) -> None:
         if self._bars is not None:
@@ -124,8 +119,6 @@ class TrainingProgress(ProgressBar):
 
     def _left(self, trainer: pl.Trainer) -> str:
         """Until the last step, from the pace so far, validation included."""
-        remaining = (
-            trainer.estimated_stepping_batches * trainer.accumulate_grad_batches - trainer.fit_loop.total_batch_idx - 1
-        )
+        remaining = trainer.estimated_stepping_batches * trainer.accumulate_grad_batches - trainer.fit_loop.total_batch_idx - 1
         seconds = (time.monotonic() - self._start) / max(self._steps, 1) * max(remaining, 0)
         return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d} left"

@@ -29,7 +29,7 @@ def cut(frames: UInt8[np.ndarray, "T H W 3"], window: Window, size: tuple[int, i
 
 def to_input(
     clips: UInt8[Tensor, "N T H W 3"],
-    flips: Bool[Tensor, N],
+    flips: Bool[Tensor, " N"],
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float[Tensor, "N 3 T H W"]:

@@ -66,9 +66,7 @@ def check_groups(num_groups: int, channels: int) -> None:
     """Raise InputError unless `num_groups` divides `channels`."""
     if num_groups < 1 or channels % num_groups:
         fitting = ", ".join(map(str, divisors(channels)))
-        raise InputError(
-            f"GroupNorm: num_groups={num_groups} does not divide channels={channels}; use one of {fitting}"
-        )
+        raise InputError(f"GroupNorm: num_groups={num_groups} does not divide channels={channels}; use one of {fitting}")
 
 
 def divisors(channels: int) -> list[int]:
