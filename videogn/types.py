@@ -84,6 +84,7 @@ class Video(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
 class Decoder(Protocol):
     name: str
 
@@ -92,6 +93,7 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Chooses frames: a pure function of a video's timestamps and a random generator."""
 
@@ -111,6 +113,7 @@ class ClipKey(NamedTuple):
     clip: int  # 0 .. clips_per_video - 1
 
 
+@runtime_checkable
 class EpochSampler(Protocol):
     """The batches of an epoch, and the place of training among them."""
 
@@ -162,6 +165,7 @@ class Batch(NamedTuple):
     dead: list[DeadVideo]
 
 
+@runtime_checkable
 class TrainingTransform(Protocol):
     def draw(self, height: int, width: int, rng: np.random.Generator) -> Window:
         """The clip's window and mirroring, drawn from its key's generator."""
@@ -170,6 +174,7 @@ class TrainingTransform(Protocol):
     def cut(self, frames: UInt8[np.ndarray, "T H W 3"], window: Window) -> UInt8[Tensor, "T h w 3"]: ...
 
 
+@runtime_checkable
 class ViewTransform(Protocol):
     crop_size: int  # pixels
     short_side: int  # pixels

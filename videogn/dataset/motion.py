@@ -146,7 +146,7 @@ class Motion:
 
 def draw_video(label: str, rng: np.random.Generator) -> tuple[Iterator[UInt8[np.ndarray, "H W 3"]], float]:
     """Frames of one video of class `label`, and its frame rate in frames per second."""
-    height, width = rng.choice(_SIZES, size=2)
+    height, width = rng.choice(_SIZES, size=2).tolist()
     num_frames = int(rng.integers(_NUM_FRAMES[0], _NUM_FRAMES[1] + 1))
     fps = float(rng.uniform(*_FPS))
     x, y, angle, log_scale = trajectory(label, num_frames, rng)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
@@ -22,7 +24,7 @@ class RandomShortSideCrop:
         flip: probability.
     """
 
-    def __init__(self, crop_size: int, short_side: tuple[int, int], flip: float) -> None:
+    def __init__(self, crop_size: int, short_side: Sequence[int], flip: float) -> None:
         low, high = short_side
         if not crop_size <= low <= high:
             raise InputError(
