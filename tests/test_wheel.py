@@ -49,7 +49,12 @@ def test_trains_from_another_folder(wheel: Path, tmp_path: Path) -> None:
     work.mkdir()
     variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     where = subprocess.run(
-        [python, "-c", "import videogn; print(videogn.__file__)"], cwd=work, env=variables, check=True, capture_output=True, text=True
+        [python, "-c", "import videogn; print(videogn.__file__)"],
+        cwd=work,
+        env=variables,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert Path(where.stdout.strip()).is_relative_to(environment)
     small = ["epochs=1", "dataset.num_train=2", "dataset.num_val=1", "dataset.num_test=1", "num_workers=0", "batch_size=4"]

@@ -14,6 +14,7 @@ from typing import Any
 import hydra
 import hydra.utils
 import hydra.version
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath
@@ -21,8 +22,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
-from hydra.plugins.plugin import Plugin
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -57,7 +58,7 @@ def run_application(
     arguments: Sequence[str],
     task: Callable[[DictConfig], int],
     stored: DictConfig | None = None,
-    plugins: Sequence[type[Plugin]] = (),
+    sweep: Callable[[HydraContext, TaskFunction, DictConfig, list[str]], None] | None = None,
 ) -> int:
     """Compose conf/<name>.yaml with the command line and run `task` on it, or hand a multirun to the sweeper.
 
@@ -66,7 +67,7 @@ def run_application(
         task: takes the composed configuration, answers an exit status.
         stored: the configuration of a checkpoint, which conf/<name>.yaml then starts from; groups that the command line
             chooses anew replace the stored ones.
-        plugins: Hydra plugins (sweeper, launcher) that conf/<name>.yaml names.
+        sweep: what -m does, from Hydra's context, the task of one job, the composed configuration and the overrides.
 
     Returns:
         The exit status of `task`; 0 after a multirun, whose launcher knows its jobs.
@@ -81,8 +82,7 @@ def run_application(
     chosen = {override.split("=", 1)[0] for override in overrides}
     base = {key: value for key, value in (stored or {}).items() if key not in chosen}
     ConfigStore.instance().store(_STORED, OmegaConf.create(base))
-    for plugin in (_UserConf, *plugins):
-        Plugins.instance().register(plugin)
+    Plugins.instance().register(_UserConf)
     parser = get_args_parser()
     parsed = parser.parse_args([*flags, *overrides])
     status = 0
@@ -112,7 +112,10 @@ def run_application(
         elif parsed.cfg is not None:
             application.show_cfg(name, overrides, parsed.cfg, parsed.package, parsed.resolve)
         elif parsed.multirun:
-            application.multirun(name, run, overrides)
+            if sweep is None:
+                raise InputError(f"-m: `videogn {name}` takes one configuration; -m is for train")
+            config = application.compose_config(name, overrides, RunMode.MULTIRUN)
+            sweep(HydraContext(application.config_loader, Callbacks(config)), run, config, overrides)
         else:
             application.run(name, run, overrides)
     except (HydraException, OmegaConfBaseException) as error:
@@ -222,10 +225,11 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
     A path stands for what it names: a file for its bytes, a folder for the names and sizes of the files below it.
     """
+    leaves = {".".join(map(str, key)): value for key, value in _leaves(config)}
     leaves = {
-        ".".join(map(str, key)): _content(value) if isinstance(value, str) else value
-        for key, value in _leaves(config)
-        if not any(".".join(map(str, key)).startswith(volatile) for volatile in _VOLATILE)
+        key: _content(value) if isinstance(value, str) and (os.sep in value or key.startswith("dataset.")) else value
+        for key, value in leaves.items()
+        if not key.startswith(_VOLATILE)
     }
     text = json.dumps({"version": __version__, **leaves}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -239,7 +243,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 def _content(value: str) -> str:
     path = Path(value)
-    if os.sep not in value or not path.exists():
+    if not value or not path.exists():
         return value
     digest = hashlib.sha256()
     if path.is_file():

@@ -12,6 +12,7 @@ from rich.table import Table
 from videogn.configuration import config_hash
 from videogn.dataset.manifest import Manifest
 from videogn.evaluation.result import environment, peak_memory_bytes, protocol_results, write_result, write_scores
+from videogn.report.run import write_report
 from videogn.training.classifier import VideoClassifier
 from videogn.types import InputError
 
@@ -37,7 +38,7 @@ def finish(
     decoder: str,
     timing: Mapping[str, float],
 ) -> None:
-    """Write result.json and scores.npz into `out`, and print the table.
+    """Write result.json, scores.npz and report.html into `out`, and print the table.
 
     Args:
         config: resolved.
@@ -69,6 +70,7 @@ def finish(
     }
     write_scores(out, classifier.test_scores, [e.path for e in tested.entries], labels, tested.classes)
     write_result(out, result)
+    write_report(out)
     _print(result, out)
 
 

@@ -14,8 +14,7 @@ from omegaconf import DictConfig
 
 from videogn.cli.evaluate import stored_configuration
 from videogn.configuration import instantiate, resolved, run_application
-from videogn.sweep.grid import Grid
-from videogn.sweep.launcher import ProcessLauncher
+from videogn.sweep.grid import sweep
 from videogn.types import InputError
 
 _log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ _OUT = "VIDEOGN_OUT"
 def run(arguments: Sequence[str]) -> int:
     stored = stored_configuration(arguments, "resume")
     if stored is None:
-        return run_application("train", arguments, train, plugins=(Grid, ProcessLauncher))
+        return run_application("train", arguments, train, sweep=sweep)
     if {"-m", "--multirun"} & set(arguments):
         raise InputError("resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself")
     return run_application("resume", arguments, train, stored)

@@ -21,6 +21,8 @@ from jaxtyping import Int64
 
 from videogn.types import InputError
 
+_PACKAGE = Path(__file__).parents[1]
+_DATA = next(d for d in (_PACKAGE / "data", _PACKAGE.parent / "data") if d.is_dir())  # in the wheel, in the repository
 SPLITS = ("train", "val", "test")
 VIDEO_SUFFIXES = frozenset(
     [
@@ -143,8 +145,13 @@ def unknown_label(label: str, classes: Sequence[str]) -> str:
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """Class names, one a line, in the order of the network's outputs."""
-    lines = read_lines(path, "class list")
+    """Class names, one a line, in the order of the network's outputs.
+
+    Args:
+        path: a file, or the name of a list in data/, such as kinetics400.
+    """
+    ours = _DATA / f"{path}.txt"
+    lines = read_lines(ours if ours.is_file() and not Path(path).is_file() else path, "class list")
     names = tuple(line.strip() for line in lines if line.strip())
     for name, count in Counter(names).items():
         if count > 1:

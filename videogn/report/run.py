@@ -18,7 +18,7 @@ from videogn.types import InputError
 _LARGEST_MATRIX = 40  # classes; above, a matrix is unreadable and the pairs most often confused are listed instead
 _CURVES = {
     "loss": {"training": "train/loss_epoch", "val": "val/loss"},
-    "top-1": {"training": "train/top1", "val": "val/top1"},
+    "top-1": {"training": "train/top1_epoch", "val": "val/top1"},
 }
 
 
@@ -93,9 +93,7 @@ def write_report(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def confusion(
-    scores: np.ndarray, labels: Int64[np.ndarray, " V"], num_classes: int
-) -> Int64[np.ndarray, "K K"]:
+def confusion(scores: np.ndarray, labels: Int64[np.ndarray, " V"], num_classes: int) -> Int64[np.ndarray, "K K"]:
     """Videos by true class (row) and answered class (column); dead videos (NaN scores) have no answer and are left out."""
     matrix = np.zeros((num_classes, num_classes), np.int64)
     alive = ~np.isnan(scores).any(1)
@@ -136,4 +134,3 @@ def _environment() -> jinja2.Environment:
     environment.filters["percent"] = lambda value: "-" if value is None else f"{value:.1%}"
     environment.filters["number"] = lambda value: "-" if value is None else f"{value:.4g}"
     return environment
-

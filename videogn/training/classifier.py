@@ -92,7 +92,8 @@ class VideoClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         for dead in batch.dead:
-            if self.dead.setdefault(dead.path, dead.reason) is dead.reason:
+            if dead.path not in self.dead:
+                self.dead[dead.path] = dead.reason
                 self.print(f"skipped {dead.path}: {dead.reason}")
         # Dropout is keyed by (seed, batch, rank), as clips are by their keys: a resumed run draws what the first would have.
         torch.manual_seed(hash((self.optimization.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)))
@@ -104,7 +105,7 @@ class VideoClassifier(pl.LightningModule):
         self._train_top1(logits.detach(), batch.labels)
         count = len(batch.labels)
         self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True, batch_size=count)
-        self.log("train/top1", self._train_top1, on_step=False, on_epoch=True, prog_bar=True, batch_size=count)
+        self.log("train/top1", self._train_top1, on_step=True, on_epoch=True, prog_bar=True, batch_size=count)
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -51,7 +51,11 @@ class TrainingProgress(ProgressBar):
             self.on_train_epoch_start(trainer, pl_module)
             return
         metrics = trainer.progress_bar_metrics
-        facts = [f"{name} {metrics[key]:.3f}" for name, key in (("loss", "train/loss_step"),) if key in metrics]
+        facts = [
+            f"{name} {metrics[key]:.3f}"
+            for name, key in (("loss", "train/loss_step"), ("top-1", "train/top1_step"))
+            if key in metrics
+        ]
         self._advance(batch_idx + 1, "  ".join([*facts, self._rate(), self._left(trainer)]))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -59,7 +63,7 @@ class TrainingProgress(ProgressBar):
         metrics = trainer.callback_metrics
         names = {
             "loss": "train/loss_epoch",
-            "top-1": "train/top1",
+            "top-1": "train/top1_epoch",
             "val loss": "val/loss",
             "val top-1": "val/top1",
         }
