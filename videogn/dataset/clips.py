@@ -69,7 +69,7 @@ class TrainingClips(Dataset[Batch]):
         rng = np.random.default_rng([self._seed, *key])
         indices = self._sampler(video.timestamps, rng)[0]
         window = self._transform.draw(video.height, video.width, rng)
-        return video.frames(indices), window
+        return video.frames(indices.tolist()), window
 
 
 class TestViews(Dataset[Batch]):

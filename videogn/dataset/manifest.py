@@ -132,7 +132,7 @@ def validated(
         if not (root / entry.path).is_file():
             raise InputError(f"{place}: {root / entry.path}: no such file; correct the path or dataset.root")
     if len(names) < 2:
-        raise InputError(f"{place}: one class, {names[0]!r}; a classifier needs at least two")
+        raise InputError(f"{place}: {len(names)} class ({', '.join(names)}); a classifier needs at least two")
     if not any(e.split == "train" for e in entries):
         raise InputError(f"{place}: no video in split train; there is nothing to learn from")
     return Manifest(root, entries, names, tuple(notes))

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from videogn.evaluation.metrics import classification_metrics
@@ -76,6 +77,7 @@ class VideoClassifier(pl.LightningModule):
         self._validation = validation
         self._batch_size = batch_size
         self._optimization = optimization
+        self._train_loss = MeanMetric()
         self._train_top1 = MulticlassAccuracy(len(self.classes), average="micro")
         self._collectors: list[ViewCollector] = []
 
@@ -104,7 +106,9 @@ class VideoClassifier(pl.LightningModule):
         loss = self.optimization.loss(logits, batch.labels)
         self._train_top1(logits.detach(), batch.labels)
         count = len(batch.labels)
-        self.log("train/loss", loss.detach(), on_step=True, on_epoch=True, prog_bar=True, batch_size=count)
+        # Metric objects meet the other ranks once an epoch; a rank whose batch is dead need not answer at every step.
+        self._train_loss(loss.detach(), weight=count)
+        self.log("train/loss", self._train_loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=count)
         self.log("train/top1", self._train_top1, on_step=True, on_epoch=True, prog_bar=True, batch_size=count)
         return loss
 
@@ -119,9 +123,9 @@ class VideoClassifier(pl.LightningModule):
             return
         split = self._data.manifest.split("val")
         metrics = classification_metrics(self._collectors[0].gather(len(split)), split.targets(), self.classes)
-        self.log("val/top1", metrics["top1"], prog_bar=True, rank_zero_only=False)
+        self.log("val/top1", metrics["top1"], prog_bar=True, sync_dist=True)
         if metrics["loss"] is not None:
-            self.log("val/loss", metrics["loss"], prog_bar=True, rank_zero_only=False)
+            self.log("val/loss", metrics["loss"], prog_bar=True, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         self._collectors = [ViewCollector(p.num_views, len(self.classes)) for p in self.protocols.values()]

@@ -93,7 +93,7 @@ class TrainingProgress(ProgressBar):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._hide()
 
-    def _show(self, name: str, total: float) -> None:
+    def _show(self, name: str, total: int | float) -> None:
         self._hide()
         if self._enabled:
             columns = (
