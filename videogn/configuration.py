@@ -80,16 +80,22 @@ def run_application(
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in arguments if a not in overrides]
     chosen = {override.split("=", 1)[0] for override in overrides}
-    base = {key: value for key, value in (stored or {}).items() if key not in chosen}
+    # A group that is chosen anew must not be merged into the stored one; a value simply replaces the stored value.
+    base = {key: value for key, value in (stored or {}).items() if not (key in chosen and isinstance(value, DictConfig))}
     ConfigStore.instance().store(_STORED, OmegaConf.create(base))
     Plugins.instance().register(_UserConf)
     parser = get_args_parser()
     parsed = parser.parse_args([*flags, *overrides])
     status = 0
 
+    failure: Exception | None = None
+
     def run(config: DictConfig) -> None:
-        nonlocal status
-        status = task(config)
+        nonlocal status, failure
+        try:
+            status = task(config)
+        except Exception as error:  # Hydra would print the command line before it raises this again
+            failure = error
 
     hydra.version.setbase("1.3")
     GlobalHydra.instance().clear()
@@ -124,6 +130,8 @@ def run_application(
         raise InputError(_one_line(name, error, overrides)) from error
     finally:
         GlobalHydra.instance().clear()
+    if failure is not None:
+        raise failure
     return status
 
 

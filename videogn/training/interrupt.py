@@ -23,6 +23,7 @@ class LastCheckpoint(pl.Callback):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._signum = 0
+        self._stopping = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -35,34 +36,41 @@ class LastCheckpoint(pl.Callback):
     ) -> None:
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        stop = self._stop(trainer)
-        if stop or trainer.is_last_batch:
+        self._stopping = self._told(trainer)
+        if self._stopping or trainer.is_last_batch:
             trainer.save_checkpoint(self._path)
-        if stop:
-            raise self._stopped()
+
+    # The step is logged after on_train_batch_end, so training ends where the next thing would begin.
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self._stop()
+
+    def on_validation_start(self, *args: Any, **kwargs: Any) -> None:
+        self._stop()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        # The step before validation has been saved. Ranks have different numbers of batches here, so they do not confer.
-        if self._signum and trainer.world_size == 1:
-            raise self._stopped()
+        # The step before has been saved. Ranks have different numbers of batches here, so they do not confer.
+        self._stopping |= self._signum != 0 and trainer.world_size == 1
+        self._stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.save_checkpoint(self._path)
-        if self._stop(trainer):
-            raise self._stopped()
+        self._stopping |= self._told(trainer)
+        self._stop()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
-    def _stopped(self) -> Stopped:
-        run = self._path.parents[1]
-        return Stopped(self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train resume={run}")
-
-    def _stop(self, trainer: pl.Trainer) -> bool:
+    def _told(self, trainer: pl.Trainer) -> bool:
+        """Whether any rank was told to stop."""
         if trainer.world_size == 1:
             return self._signum != 0
         return trainer.strategy.reduce_boolean_decision(self._signum != 0, all=False)
+
+    def _stop(self) -> None:
+        if self._stopping:
+            run = self._path.parents[1]
+            raise Stopped(self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train resume={run}")
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self._signum:

@@ -1,0 +1,170 @@
+"""Scores, their metrics and their protocol, against naive versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+
+from videogn.evaluation.metrics import classification_metrics
+from videogn.evaluation.multi_view import Scores, ViewCollector
+from videogn.evaluation.protocol import Protocol, protocol_hash
+from videogn.evaluation.result import write_result, write_scores
+from videogn.sampler.uniform_clips import UniformClips
+from videogn.transform.views import Crops
+from videogn.types import Batch, DeadVideo
+
+NUM_VIDEOS, VIEWS, CLASSES = 6, 3, tuple("abcdefgh")
+
+
+def made_scores(rng: np.random.Generator) -> Scores:
+    views = rng.dirichlet(np.full(8, 0.5), (40, VIEWS)).astype(np.float32)
+    views[3] = np.float32(1 / 8)  # a tie of all classes
+    views[7] = np.nan
+    return Scores(views, (DeadVideo(7, "g.mp4", "broken"),))
+
+
+def test_metrics_equal_a_naive_version(rng: np.random.Generator) -> None:
+    scores, labels = made_scores(rng), rng.integers(0, 7, 40)  # class h has no video
+    right1, right5, losses = [], [], []
+    for video, label in zip(scores.views, labels.tolist(), strict=True):
+        if np.isnan(video).any():
+            right1.append(False)
+            right5.append(False)
+            continue
+        mean = [sum(float(view[k]) for view in video) / VIEWS for k in range(8)]
+        order = sorted(range(8), key=lambda k, mean=mean: (-mean[k], k))
+        right1.append(order[0] == label)
+        right5.append(label in order[:5])
+        losses.append(-np.log(mean[label]))
+    metrics = classification_metrics(scores, labels, CLASSES)
+    assert metrics["top1"] == np.mean(right1)
+    assert metrics["top5"] == np.mean(right5)
+    assert metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-12)  # float64 on both sides
+    for index, name in enumerate(CLASSES):
+        of_class = [r for r, label in zip(right1, labels, strict=True) if label == index]
+        assert metrics["per_class"][name] == {"num_videos": len(of_class), "top1": np.mean(of_class) if of_class else None}
+    assert metrics["per_class"]["h"]["top1"] is None
+
+
+def test_a_dead_video_is_wrong_even_alone() -> None:
+    scores = Scores(np.full((1, 2, 6), np.nan, np.float32), (DeadVideo(0, "a", "broken"),))
+    metrics = classification_metrics(scores, np.array([0]), CLASSES[:6])
+    assert (metrics["top1"], metrics["top5"], metrics["loss"]) == (0.0, 0.0, None)
+
+
+def test_top5_needs_six_classes_and_a_loss_is_finite() -> None:
+    views = np.zeros((1, 1, 5), np.float32)
+    views[..., 0] = 1
+    metrics = classification_metrics(Scores(views, ()), np.array([4]), CLASSES[:5])
+    assert metrics["top5"] is None
+    assert metrics["loss"] == pytest.approx(-np.log(float(np.finfo(np.float32).tiny)))
+
+
+def view_batch(rows: list[int], dead: list[DeadVideo]) -> Batch:
+    videos = torch.tensor(rows, dtype=torch.int64).repeat_interleave(VIEWS)
+    clips = torch.zeros(len(videos), 1, 1, 1, 3, dtype=torch.uint8)
+    return Batch(clips, torch.zeros_like(videos), torch.zeros(len(videos), dtype=torch.bool), videos, dead)
+
+
+def logits(rows: list[int]) -> torch.Tensor:
+    parts = [torch.randn(VIEWS, 8, generator=torch.Generator().manual_seed(row)) for row in rows]
+    return torch.cat(parts) if parts else torch.empty(0, 8)
+
+
+def collected(rows: list[int], dead: list[DeadVideo]) -> ViewCollector:
+    collector = ViewCollector(VIEWS, 8)
+    for row in rows:
+        collector.add(view_batch([row], []), logits([row]))
+    collector.add(view_batch([], dead), logits([]))
+    return collector
+
+
+DEAD = DeadVideo(4, "four.mp4", "broken")
+
+
+def test_views_come_in_any_order() -> None:
+    scores = collected([5, 0, 3, 1, 2], [DEAD]).gather(NUM_VIDEOS)
+    for row in (0, 1, 2, 3, 5):
+        assert np.array_equal(scores.views[row], logits([row]).softmax(1).numpy())
+    assert np.isnan(scores.views[4]).all()
+    assert scores.alive().tolist() == [True, True, True, True, False, True]
+    assert scores.dead == (DEAD,)
+
+
+def test_a_missing_view_is_a_defect() -> None:
+    with pytest.raises(RuntimeError, match=r"video 2: 0 of 3 views"):
+        collected([0, 1, 3, 4, 5], []).gather(NUM_VIDEOS)
+    collector = ViewCollector(VIEWS, 8)
+    batch = view_batch([0], [])
+    collector.add(Batch(*(part[:2] for part in batch[:4]), []), logits([0])[:2])
+    with pytest.raises(RuntimeError, match=r"video 0: 2 of 3 views"):
+        collector.gather(1)
+
+
+def gather_rank(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    rows, dead = ([0, 2, 5], []) if rank == 0 else ([1, 3], [DEAD])
+    scores = collected(rows, dead).gather(NUM_VIDEOS)
+    assert scores.dead == (DEAD,)
+    np.save(f"{folder}/{rank}.npy", scores.views)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_gather_what_one_has(tmp_path: Path) -> None:
+    # Processes of their own: a fork after torch has started its threads can hang.
+    ranks = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [rank.wait(60) for rank in ranks] == [0, 0]
+    expected = collected([0, 1, 2, 3, 5], [DEAD]).gather(NUM_VIDEOS).views
+    for rank in range(2):
+        assert np.array_equal(np.load(tmp_path / f"{rank}.npy"), expected, equal_nan=True)
+
+
+def test_every_fact_changes_the_protocol_hash() -> None:
+    facts = Protocol(UniformClips(8, 2, 10), Crops(64, 70, 3)).describe("pyav")
+    changed = [{**facts, name: "other"} for name in facts]
+    assert len({protocol_hash(f) for f in (facts, *changed)}) == len(facts) + 1
+    assert protocol_hash(dict(reversed(facts.items()))) == protocol_hash(facts)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Protocol(UniformClips(9, 2, 10), Crops(64, 70, 3)),
+        Protocol(UniformClips(8, 3, 10), Crops(64, 70, 3)),
+        Protocol(UniformClips(8, 2, 9), Crops(64, 70, 3)),
+        Protocol(UniformClips(8, 2, 10), Crops(63, 70, 3)),
+        Protocol(UniformClips(8, 2, 10), Crops(64, 71, 3)),
+        Protocol(UniformClips(8, 2, 10), Crops(64, 70, 1)),
+    ],
+)
+def test_every_setting_is_among_the_facts(other: Protocol) -> None:
+    protocol = Protocol(UniformClips(8, 2, 10), Crops(64, 70, 3))
+    assert protocol_hash(other.describe("pyav")) != protocol_hash(protocol.describe("pyav"))
+    assert protocol_hash(protocol.describe("decord")) != protocol_hash(protocol.describe("pyav"))
+    assert protocol.num_views == 30
+    assert dataclasses.replace(other) == other
+
+
+def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -> None:
+    scores, labels = made_scores(rng), rng.integers(0, 7, 40)
+    result = {"status": "done", "results": [{"metrics": classification_metrics(scores, labels, CLASSES)}], "name": "Übung"}
+    write_result(tmp_path, result)
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == {"schema": 1, **result}
+    write_scores(tmp_path, {"ten_clip": scores}, [f"{i}.mp4" for i in range(40)], labels, CLASSES)
+    with np.load(tmp_path / "scores.npz") as kept:
+        assert np.array_equal(kept["ten_clip/views"], scores.views, equal_nan=True)
+        assert np.array_equal(kept["labels"], labels)
+        assert tuple(kept["classes"]) == CLASSES
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["result.json", "scores.npz"]
+
+
+if __name__ == "__main__":
+    gather_rank(int(sys.argv[1]), sys.argv[2])

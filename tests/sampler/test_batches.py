@@ -1,0 +1,87 @@
+"""Which clip comes when: no clip twice, none lost, the same for any number of ranks, and a place that can be kept."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videogn.sampler.batches import EpochBatches
+from videogn.types import ClipKey, InputError
+
+
+def take(batches: EpochBatches, count: int) -> list[list[ClipKey]]:
+    """`count` batches as training takes them, across epochs."""
+    taken: list[list[ClipKey]] = []
+    while len(taken) < count:
+        for batch in batches:
+            batches.advance()
+            taken.append(batch)
+            if len(taken) == count:
+                break
+    return taken
+
+
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(0, 5))
+def test_ranks_divide_the_batches_of_one(num_videos: int, clips: int, per_rank: int, num_ranks: int, seed: int) -> None:
+    if num_videos * clips < per_rank * num_ranks:
+        with pytest.raises(InputError, match=rf"batch_size={per_rank}.*lower batch_size or add videos"):
+            EpochBatches(num_videos, per_rank, seed, clips, 0, num_ranks)
+        return
+    single = EpochBatches(num_videos, per_rank * num_ranks, seed, clips)
+    ranks = [EpochBatches(num_videos, per_rank, seed, clips, rank, num_ranks) for rank in range(num_ranks)]
+    whole = list(single)
+    parts = [list(rank) for rank in ranks]
+    assert len(single) == len(whole) == len(ranks[0])
+    assert [[key for part in parts for key in part[i]] for i in range(len(whole))] == whole
+    keys = [key for batch in whole for key in batch]
+    assert len(set(keys)) == len(keys)
+    assert {key.epoch for key in keys} == {0}
+    assert all(0 <= key.video < num_videos and 0 <= key.clip < clips for key in keys)
+    assert num_videos * clips - len(keys) < per_rank * num_ranks  # no more is left out than the incomplete batch
+
+
+@given(st.integers(0, 14))
+def test_a_resumed_place_replays_nothing_and_skips_nothing(stop: int) -> None:
+    expected = take(EpochBatches(11, 2, seed=3), 15)  # three epochs of five
+    first = EpochBatches(11, 2, seed=3)
+    before = take(first, stop)
+    resumed = EpochBatches(11, 2, seed=3)
+    resumed.load_state_dict(first.state_dict())
+    assert before + take(resumed, 15 - stop) == expected
+
+
+def test_batches_fetched_ahead_are_not_counted() -> None:
+    batches = EpochBatches(10, 2, seed=0)
+    fetched = list(batches)
+    batches.advance()
+    assert list(batches) == fetched[1:]
+
+
+def test_epochs_and_seeds_differ() -> None:
+    batches = EpochBatches(32, 32, seed=0)
+    one, two = take(batches, 2)
+    (other,) = take(EpochBatches(32, 32, seed=1), 1)
+    orders = [[key.video for key in keys] for keys in (one, two, other)]
+    assert {key.epoch for key in two} == {1}
+    # Two of 32! orders agree by chance with a probability below 1e-35.
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((11, 2, 0), "num_videos"), ((10, 1, 0), "global_batch_size"), ((10, 2, 1), "seed"), ((10, 2, 0, 2), "clips_per_video")],
+)
+def test_another_shape_is_refused(arguments: tuple[int, ...], name: str) -> None:
+    state = EpochBatches(10, 2, 0).state_dict()
+    with pytest.raises(InputError, match=f"resume: {name} was"):
+        EpochBatches(*arguments).load_state_dict(state)
+
+
+def test_more_ranks_at_the_same_global_batch_go_on() -> None:
+    first = EpochBatches(20, 4, seed=0)
+    take(first, 2)
+    second = [EpochBatches(20, 2, 0, 1, rank, 2) for rank in range(2)]
+    for rank in second:
+        rank.load_state_dict(first.state_dict())
+    assert [a + b for a, b in zip(*second, strict=True)] == list(first)

@@ -1,0 +1,133 @@
+"""A run that was stopped and resumed ends in the very weights of the run that was not."""
+
+from __future__ import annotations
+
+import csv
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from videogn.cli.train import run
+from videogn.training.checkpoint import read_checkpoint
+from videogn.training.classifier import VideoClassifier
+from videogn.types import Batch, Stopped
+
+STEPS_PER_EPOCH, EPOCHS = 5, 2  # 20 training videos, batches of 4
+
+
+@dataclass
+class Recorder:
+    """What training took, and where a signal comes: in a training step, or in a validation step."""
+
+    videos: list[list[int]] = field(default_factory=list)
+    stop_step: int | None = None
+    stop_validation: bool = False
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def record_steps(patch: pytest.MonkeyPatch) -> Recorder:
+    record = Recorder()
+    training_step, validation_step = VideoClassifier.training_step, VideoClassifier.validation_step
+
+    def train(self: VideoClassifier, batch: Batch, batch_idx: int) -> torch.Tensor:
+        if len(record.videos) == record.stop_step:
+            signal.raise_signal(signal.SIGINT)
+        record.videos.append(batch.videos.tolist())
+        return training_step(self, batch, batch_idx)
+
+    def validate(self: VideoClassifier, batch: Batch, batch_idx: int) -> None:
+        if record.stop_validation:
+            signal.raise_signal(signal.SIGINT)
+        validation_step(self, batch, batch_idx)
+
+    patch.setattr(VideoClassifier, "training_step", train)
+    patch.setattr(VideoClassifier, "validation_step", validate)
+    return record
+
+
+@pytest.fixture
+def recorder(uninterrupted: tuple[Path, list[list[int]]], monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Made after the uninterrupted run, whose steps it must not take for its own."""
+    return record_steps(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume") / "motion"
+
+
+def arguments(data: Path, out: Path, num_workers: int = 0) -> list[str]:
+    return [
+        f"dataset.root={data}",
+        "dataset.num_train=2",
+        "dataset.num_val=1",
+        "dataset.num_test=1",
+        "batch_size=4",
+        f"epochs={EPOCHS}",
+        "clip_length=4",
+        "crop_size=32",
+        "train_short_side=[32,36]",
+        "test_short_side=34",
+        "model.dropout=0.5",
+        "evaluation=one_clip",
+        "logger=csv",
+        "trainer.log_every_n_steps=1",
+        f"num_workers={num_workers}",
+        f"out={out}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[int]]]:
+    """The run folder, and the videos of every step."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        record = record_steps(patch)
+        assert run(arguments(data, out)) == 0
+    return out, record.videos
+
+
+def logged_steps(out: Path) -> list[int]:
+    with (out / "metrics.csv").open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file) if row.get("train/loss_step")]
+
+
+@pytest.mark.parametrize(
+    ("stop_step", "num_workers"),
+    [(2, 0), (2, 2), (STEPS_PER_EPOCH - 1, 0), (STEPS_PER_EPOCH + 1, 0), (None, 0)],
+    ids=["mid_epoch", "mid_epoch_prefetched", "last_batch", "second_epoch", "validation"],
+)
+def test_resumed_equals_uninterrupted(
+    data: Path,
+    uninterrupted: tuple[Path, list[list[int]]],
+    recorder: Recorder,
+    tmp_path: Path,
+    stop_step: int | None,
+    num_workers: int,
+) -> None:
+    out = tmp_path / "run"
+    recorder.stop_step, recorder.stop_validation = stop_step, stop_step is None
+    with pytest.raises(Stopped, match="resume="):
+        run(arguments(data, out, num_workers))
+    assert len(recorder.videos) == (STEPS_PER_EPOCH if stop_step is None else stop_step + 1)
+    recorder.stop_step, recorder.stop_validation = None, False
+    assert run([f"resume={out}"]) == 0
+    expected, videos = uninterrupted
+    assert recorder.videos == videos
+    assert logged_steps(out) == list(range(STEPS_PER_EPOCH * EPOCHS))
+    one, other = (torch.load(folder / "checkpoint" / "last.ckpt", weights_only=True) for folder in (expected, out))
+    # Bitwise: the same clips, dropout, schedule and momentum, in the same order on one thread.
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
+    assert read_checkpoint(out).step == STEPS_PER_EPOCH * EPOCHS
