@@ -72,7 +72,7 @@ class TrainingClips(Dataset[Batch]):
         return video.frames(indices.tolist()), window
 
 
-class TestViews(Dataset[Batch]):
+class VideoViews(Dataset[Batch]):
     """Maps a video's row to the batch of all its views, clip by clip and window by window, from one decode."""
 
     def __init__(self, manifest: Manifest, decoder: Decoder, sampler: Sampler, transform: ViewTransform) -> None:

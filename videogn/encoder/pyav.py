@@ -59,7 +59,12 @@ def write_video(
     try:
         container = _create(path, unfinished)
         with container:
-            stream = container.add_stream(codec, rate=rate, options={"crf": str(crf), "preset": preset})
+            options = {"crf": str(crf), "preset": preset}
+            if codec == "libx264":
+                # With x264's macroblock tree the last macroblock depends on memory that nobody wrote: of 600 encodings of
+                # ten videos of 64 x 80, 162 had other bytes; without it none of 400.
+                options["mbtree"] = "0"
+            stream = container.add_stream(codec, rate=rate, options=options)
             assert isinstance(stream, av.VideoStream), codec
             stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
             stream.gop_size, stream.max_b_frames = gop, max_b_frames

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-from videogn.dataset.clips import TestViews, TrainingClips, TrainingLoader, collate
+from videogn.dataset.clips import TrainingClips, TrainingLoader, VideoViews, collate
 from videogn.dataset.manifest import Manifest
 from videogn.evaluation.protocol import Protocol
 from videogn.types import Batch, Decoder, EpochSampler, Sampler, TrainingTransform
@@ -84,7 +84,7 @@ class ClipData(pl.LightningDataModule):
         return [self._views(self.test_split, protocol) for protocol in self._protocols.values()]
 
     def _views(self, split: Manifest, protocol: Protocol) -> DataLoader[Batch]:
-        views = TestViews(split, self._decoder, protocol.sampler, protocol.transform)
+        views = VideoViews(split, self._decoder, protocol.sampler, protocol.transform)
         videos = max(1, self._batch_size // protocol.num_views)
         rows = [list(range(start, min(start + videos, len(split)))) for start in range(0, len(split), videos)]
         rank, num_ranks = self._rank()
