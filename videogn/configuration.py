@@ -25,7 +25,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from videogn import __version__
 from videogn.types import InputError
@@ -93,6 +93,8 @@ def run_application(
     def run(config: DictConfig) -> None:
         nonlocal status, failure
         try:
+            for key in sorted(OmegaConf.missing_keys(config)):
+                raise InputError(f"{key}: needed; give it as {key}=VALUE")
             status = task(config)
         except Exception as error:  # Hydra would print the command line before it raises this again
             failure = error
@@ -292,9 +294,6 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
         return (
             f"{key}: no such key or group in conf/{name}.yaml{nearest(key, keys | _groups())}; `videogn {name} --help` lists them"
         )
-    if isinstance(error, MissingMandatoryValue):
-        missing = re.search(r"[Mm]issing mandatory value:? ?(\S+)", text)
-        return f"{missing[1] if missing else text}: needed; give it as {missing[1] if missing else 'KEY'}=VALUE"
     return f"{text} (command line: {' '.join(overrides)})" if overrides else text
 
 

@@ -63,8 +63,7 @@ def _status(arguments: list[str]) -> int:
         command, *rest = arguments
         if command not in COMMANDS:
             raise InputError(f"{command}: not a command; use one of {', '.join(COMMANDS)}")
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-        logging.getLogger("videogn").setLevel(logging.INFO)
+        _log_to_stderr()
         return importlib.import_module(f"videogn.cli.{command}").run(rest)
     except InputError as error:
         if full_error:
@@ -82,6 +81,15 @@ def _status(arguments: list[str]) -> int:
         return _say(str(found), 1)
     except OutOfMemory as error:
         return _say(f"out of memory: {error}", 1)
+
+
+def _log_to_stderr() -> None:
+    """What our modules say at INFO and above, as plain lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("videogn")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
 
 
 def _say(line: str, status: int) -> int:

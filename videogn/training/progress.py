@@ -31,6 +31,11 @@ class TrainingProgress(ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
+    @property
+    def is_enabled(self) -> bool:
+        """Asked by LightningModule.print."""
+        return self._enabled
+
     def print(self, *args: Any, **kwargs: Any) -> None:
         self._console.print(*args, markup=False, soft_wrap=True)
 

@@ -1,0 +1,168 @@
+"""A trained run, tested again, asked, and carried away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+
+def results(folder: Path) -> dict[str, dict]:
+    return {entry["name"]: entry for entry in json.loads((folder / "result.json").read_text())["results"]}
+
+
+def test_evaluate_gives_the_figures_of_the_training(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    assert videogn("evaluate", f"checkpoint={trained}", "evaluation=ten_clip", f"out={tmp_path}/e").status == 0
+    assert results(tmp_path / "e") == results(trained)
+    one, other = (np.load(folder / "scores.npz")["ten_clip/views"] for folder in (trained, tmp_path / "e"))
+    assert np.array_equal(one, other)
+
+
+def test_only_what_is_given_replaces_what_is_stored(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved, videos"
+    shutil.copytree(trained.parent / "motion", moved)
+    overrides = ["evaluation=[one_clip,ten_clip]", "decoder=pyav", f"dataset.root={moved}"]
+    assert videogn("evaluate", f"checkpoint={trained}/checkpoint/last.ckpt", *overrides, f"out={tmp_path}/e").status == 0
+    found = results(tmp_path / "e")
+    assert list(found) == ["one_clip", "ten_clip"]
+    assert found["one_clip"]["protocol"] == {**found["ten_clip"]["protocol"], "num_clips": 1}
+    assert found["ten_clip"]["protocol"]["decoder"] == "pyav"
+    assert found["ten_clip"]["protocol_hash"] != results(trained)["ten_clip"]["protocol_hash"]
+
+
+def test_evaluate_refuses(videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "checkpoint: needed; give it as checkpoint=VALUE" in videogn("evaluate").refusal()
+    (tmp_path / "noise.ckpt").write_bytes(np.random.default_rng(0).bytes(3000))
+    assert "damaged or of another program" in videogn("evaluate", f"checkpoint={tmp_path}/noise.ckpt").refusal()
+    whole = (trained / "checkpoint/last.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert "damaged or of another program" in videogn("evaluate", f"checkpoint={tmp_path}/cut.ckpt").refusal()
+    torch.save({"state_dict": {}, "epoch": 1}, tmp_path / "foreign.ckpt")
+    assert "a checkpoint of another program" in videogn("evaluate", f"checkpoint={tmp_path}/foreign.ckpt").refusal()
+    for label in ("a", "b"):
+        (tmp_path / "videos" / label).mkdir(parents=True)
+        (tmp_path / "videos" / label / "1.mp4").touch()
+    other = videogn("evaluate", f"checkpoint={trained}", "dataset=class_folder", f"dataset.root={tmp_path}/videos")
+    assert "its 2 classes are not the 10 of" in other.refusal()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"norm": {"_target_": "os.system", "command": "touch SENTINEL"}},
+        {"model": {"deep": [{"_target_": "subprocess.check_call", "args": ["touch", "SENTINEL"]}]}},
+        {"decoder": {"_target_": "lightning.pytorch.callbacks.model_checkpoint.os.system", "command": "touch SENTINEL"}},
+        {"evaluation": {"x": {"_target_": "hydra.utils.get_method", "path": "os.system"}}},
+        {"hydra": {"callbacks": {"x": {"_target_": "os.system", "command": "touch SENTINEL"}}}},
+        {"defaults": ["norm: batch_norm"]},
+        {"mean": ["${oc.env:HOME}"]},
+    ],
+)
+def test_a_checkpoint_cannot_name_what_conf_does_not(
+    videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poison: dict
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = torch.load(trained / "checkpoint" / "last.ckpt", weights_only=True)
+    content["videogn"]["config"].update(poison)
+    torch.save(content, tmp_path / "poisoned.ckpt")
+    for command in (
+        ["evaluate", f"checkpoint={tmp_path}/poisoned.ckpt"],
+        ["predict", "poisoned.ckpt", "x.mp4"],
+        ["export", f"checkpoint={tmp_path}/poisoned.ckpt"],
+        ["train", f"resume={tmp_path}/poisoned.ckpt"],
+    ):
+        assert "poisoned.ckpt" in videogn(*command).refusal()
+    assert {path.name for path in tmp_path.iterdir()} == {"poisoned.ckpt"}
+
+
+def test_a_pickle_is_not_run(videogn: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    class Payload:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "SENTINEL",))
+
+    torch.save({"videogn": Payload()}, tmp_path / "x.ckpt")
+    assert "damaged or of another program" in videogn("evaluate", f"checkpoint={tmp_path}/x.ckpt").refusal()
+    assert not (tmp_path / "SENTINEL").exists()
+
+
+def test_predict_answers_every_file(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "some videos"
+    folder.mkdir()
+    source = trained.parent / "motion/test/zoom_in/000.mp4"
+    names = ["a b.mp4", "a,b.mp4", 'it\'s "x".mp4', "k=v.mp4", "#1 [2] {3} $x.mp4", "ü.mp4"]
+    for name in names:
+        shutil.copy(source, folder / name)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    outcome = videogn("predict", str(trained), str(folder), str(source), str(tmp_path / "gone.mp4"), "--output", "json")
+    assert outcome.status == 1
+    answers = {Path(answer["path"]).name: answer for answer in json.loads(outcome.out)}
+    assert answers.keys() == {*names, "000.mp4", "broken.mp4", "gone.mp4"}
+    expected = answers["000.mp4"]["top"]
+    assert len(expected) == 5
+    assert [t["probability"] for t in expected] == sorted((t["probability"] for t in expected), reverse=True)
+    assert all(answers[name]["top"] == expected and answers[name]["error"] is None for name in names)
+    assert answers["broken.mp4"]["error"]
+    assert answers["broken.mp4"]["top"] == []
+    # The mean of the views in scores.npz is the same answer.
+    scores = np.load(trained / "scores.npz")
+    row = scores["paths"].tolist().index("test/zoom_in/000.mp4")
+    mean = scores["ten_clip/views"][row].astype(float).mean(0)
+    assert expected[0]["label"] == scores["classes"][mean.argmax()]
+    assert expected[0]["probability"] == pytest.approx(mean.max(), abs=1e-6)
+    table = videogn("predict", str(trained), str(source))
+    assert table.status == 0
+    assert table.out.count("%") == 5
+
+
+def test_predict_refuses(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no video file in this folder" in videogn("predict", str(trained), str(tmp_path / "empty")).refusal()
+    assert "no such run folder" in videogn("predict", str(tmp_path / "gone"), "x.mp4").refusal()
+    assert "no checkpoint/last.ckpt" in videogn("predict", str(tmp_path / "empty"), "x.mp4").refusal()
+    assert "required: videos" in videogn("predict", str(trained)).refusal()
+
+
+def test_export_proves_and_predict_agrees(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model, v=1.onnx"
+    outcome = videogn("export", f"checkpoint={trained}", "export=onnx", f"out={file}", "export.num_clips=5")
+    assert outcome.status == 0, outcome.err
+    assert "largest difference to eager on 5 real clips" in outcome.out
+    video = str(trained.parent / "motion/test/move_up/000.mp4")
+    one, other = (json.loads(videogn("predict", str(m), video, "--output", "json").out)[0]["top"] for m in (trained, file))
+    assert [t["label"] for t in one] == [t["label"] for t in other]
+    # Scores may differ by the tolerance of the proof, and a softmax by no more than its largest score difference.
+    assert [t["probability"] for t in one] == pytest.approx([t["probability"] for t in other], abs=1e-4)
+
+
+def test_a_failed_proof_leaves_no_file(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    outcome = videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx", "export.tolerance=1e-15", "export.num_clips=2")
+    assert outcome.status == 1
+    assert "not written: ONNX Runtime differs from eager" in outcome.err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_refuses(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    assert "must end in .onnx" in videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.pt").refusal()
+    assert "export=onx: not one of onnx" in videogn("export", f"checkpoint={trained}", "export=onx").refusal()
+    assert "opset=17" in videogn("export", f"checkpoint={trained}", "export.opset=17").refusal()
+
+
+def test_an_onnx_file_of_another_program(videogn: Callable, tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [out])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "x.onnx")
+    assert "without videogn's labels and preprocessing" in videogn("predict", str(tmp_path / "x.onnx"), "v.mp4").refusal()
+    (tmp_path / "noise.onnx").write_bytes(b"noise")
+    assert "ONNX Runtime cannot load it" in videogn("predict", str(tmp_path / "noise.onnx"), "v.mp4").refusal()

@@ -1,0 +1,29 @@
+"""The command itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from videogn.cli.main import COMMANDS
+
+
+def test_help_names_every_command_and_imports_no_torch() -> None:
+    code = "import sys, videogn.cli.main as m; print(m.HELP); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(videogn: Callable, command: str) -> None:
+    outcome = videogn(command, "--help")
+    assert outcome.status == 0
+    assert f"videogn {command}" in outcome.out
+
+
+def test_unknown_command(videogn: Callable) -> None:
+    assert "tarin: not a command; use one of train, evaluate, predict, export" in videogn("tarin").refusal()

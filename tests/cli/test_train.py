@@ -1,0 +1,174 @@
+"""videogn train: what it leaves behind, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import wave
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from videogn.encoder.pyav import write_video
+
+
+def test_run_folder(trained: Path) -> None:
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    expected = {"config.yaml", "metrics.csv", "checkpoint/last.ckpt", "checkpoint/best.ckpt"}
+    assert expected | {"result.json", "scores.npz", "report.html"} <= names
+    result = json.loads((trained / "result.json").read_text())
+    assert result["status"] == "done"
+    assert result["dataset"]["num_videos"] == 40
+    assert result["dataset"]["num_dead"] == 0
+    (entry,) = result["results"]
+    assert entry["protocol"]["num_clips"] == 10
+    assert sum(c["num_videos"] for c in entry["metrics"]["per_class"].values()) == 10
+    views = np.load(trained / "scores.npz")["ten_clip/views"]
+    assert views.shape == (10, 10, 10)
+    right = views.astype(float).mean(1).argmax(1) == np.load(trained / "scores.npz")["labels"]
+    assert entry["metrics"]["top1"] == pytest.approx(right.mean())
+
+
+def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
+    def walk(node: object, place: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                assert isinstance(key, (str, int)), place
+                walk(value, f"{place}.{key}")
+        elif isinstance(node, (list, tuple)):
+            for value in node:
+                walk(value, place)
+        else:
+            assert node is None or isinstance(node, (torch.Tensor, str, int, float, bool)), (place, type(node))
+
+    content = torch.load(trained / "checkpoint" / "last.ckpt", weights_only=True)
+    walk(content, "checkpoint")
+    assert len(content["videogn"]["classes"]) == 10
+    assert content["videogn"]["config"]["mean"] == [114.75, 114.75, 114.75]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["batch_sise=4"], r"batch_sise: no such key or group .*nearest: .*batch_size"),
+        (["norm=grup_norm"], r"norm=grup_norm: not one of batch_norm, group_norm; nearest: group_norm"),
+        (["dataset.rot=x"], r"dataset\.rot: .*nearest: dataset\.root"),
+        (["norm=grup_norm,batch_norm", "-m"], r"norm=grup_norm: not one of"),
+        (["batch_sise=4,8", "-m"], r"batch_sise: no such key"),
+        (["batch_size=abc"], r"batch_size=abc: give a whole number from 1 up"),
+        (["epochs=0"], r"epochs=0: give a whole number from 1 up"),
+        (["norm.num_groups=7"], r"GroupNorm: num_groups=7 does not divide channels=32; use one of 1, 2, 4, 8, 16, 32"),
+        (["batch_size=21"], r"batch_size=21 needs 21 clips a step and an epoch has 20; lower batch_size or add videos"),
+        (["crop_size=34"], r"short_side=\[32, 36\] with crop_size=34; the rule is crop_size <= low <= high"),
+        (["dataset=class_folder", "dataset.root=/nowhere"], r"/nowhere: no such folder"),
+        (["dataset=class_folder"], r"dataset\.root: needed; give it as dataset\.root=VALUE"),
+        (["resume=/nowhere"], r"/nowhere: no such run folder or checkpoint"),
+        (["batch_size=[1"], r"batch_size=\[1"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    videogn: Callable,
+    trained: Path,
+    tiny: Sequence[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = [] if any(o.startswith("dataset=") for o in overrides) else [*tiny, f"dataset.root={trained.parent}/motion"]
+    assert re.search(message, videogn("train", *data, *overrides).refusal())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_written(videogn: Callable, trained: Path, tiny: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    outcome = videogn("train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/file/run")
+    assert "cannot be written" in outcome.refusal()
+
+
+def test_bad_videos_are_skipped_counted_and_wrong(videogn: Callable, tiny: Sequence[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 1), ("test", 2)):
+        for label in ("jump up", "run"):
+            folder = tmp_path / "videos" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                # Two frames: shorter than the clip, so the clip loops.
+                frames = rng.integers(0, 256, (2 if number else 20, 40, 48, 3), np.uint8)
+                write_video(folder / f"{number}.mp4", iter(frames), 25.0)
+    train, test = tmp_path / "videos/train/run", tmp_path / "videos/test/run"
+    whole = (train / "0.mp4").read_bytes()
+    (train / "zero.mp4").touch()
+    (train / "noise.mp4").write_bytes(rng.bytes(9000))
+    (train / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    with wave.open(str(train / "sound.avi"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(rng.bytes(8000))
+    (test / "noise.mp4").write_bytes(rng.bytes(9000))
+    root = tmp_path / "videos"
+    small = [o for o in tiny if not o.startswith("dataset.")]
+    outcome = videogn("train", *small, "dataset=class_folder", f"dataset.root={root}", f"out={tmp_path}/run", "epochs=2")
+    assert outcome.status == 0, outcome.err
+    assert "4 training videos could not be read and were skipped" in outcome.err
+    assert outcome.err.count("skipped ") == 4  # each once, not once an epoch
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["dataset"]["num_dead"] == 5
+    (entry,) = result["results"]
+    assert [Path(video["path"]).name for video in entry["dead_videos"]] == ["noise.mp4"]
+    # Five test videos, one of them dead: it is in the denominator and never right.
+    assert entry["metrics"]["top1"] in {0.0, 0.2, 0.4, 0.6, 0.8}
+    assert entry["metrics"]["per_class"]["run"]["num_videos"] == 3
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_a_message(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run"]
+    seen = []
+    with subprocess.Popen([*command, "epochs=500"], stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            seen.append(line)
+            if line.startswith("epoch 2/"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130, seen
+    assert "Traceback" not in rest
+    assert rest.splitlines()[-1].startswith("videogn: stopped: ")
+    assert f"videogn train resume={tmp_path}/run" in rest
+    assert torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)["epoch"] >= 1
+
+
+def test_two_devices(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    devices = ["trainer.accelerator=cpu", "trainer.devices=2"]
+    done = subprocess.run([*command, *devices], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert sum(c["num_videos"] for c in result["results"][0]["metrics"]["per_class"].values()) == 10
+    assert not np.isnan(np.load(tmp_path / "run/scores.npz")["ten_clip/views"]).any()
+
+
+def test_multirun(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    """Four jobs, of which two fail; the same command again does only what is missing."""
+    base = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion"]
+    sweep = ["norm=group_norm,batch_norm", "-m", "batch_size=4,21", "sweep=s"]
+    done = subprocess.run([*base, *sweep], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("failed with status 2: videogn: error: batch_size=21 needs 21 clips") == 2
+    assert done.stderr.splitlines()[-1].startswith("videogn: 2 of 4 jobs failed")
+    assert done.stdout.count("done") == 2
+    results = sorted(tmp_path.glob("runs/sweep/s/*/result.json"))
+    assert len(results) == 2
+    times = [path.stat().st_mtime_ns for path in results]
+    again = subprocess.run([*base, *sweep], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert again.stderr.count("done before") == 2
+    assert [path.stat().st_mtime_ns for path in results] == times
