@@ -95,4 +95,5 @@ def _print(result: Mapping[str, Any], folder: Path) -> None:
     Console().print(table)
     if result["selected_on_test"]:
         print("there is no test split: training was stopped or chosen on the videos of this score")
-    print(f"run folder: {folder}", flush=True)
+    here = Path.cwd()
+    print(f"run folder: {folder.relative_to(here) if folder.is_relative_to(here) else folder}", flush=True)
