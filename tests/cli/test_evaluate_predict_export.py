@@ -36,6 +36,16 @@ def test_only_what_is_given_replaces_what_is_stored(videogn: Callable, trained: 
     assert found["ten_clip"]["protocol_hash"] != results(trained)["ten_clip"]["protocol_hash"]
 
 
+def test_a_value_that_would_reach_nothing_is_refused(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    message = videogn("evaluate", f"checkpoint={trained}", "test_short_side=40").refusal()
+    assert "test_short_side: laid down in" in message
+    assert "choose the protocol anew with it: evaluation=NAME" in message
+    assert "epochs: laid down in" in videogn("train", f"resume={trained}", "epochs=9").refusal()
+    anew = videogn("evaluate", f"checkpoint={trained}", "evaluation=one_clip", "test_short_side=40", f"out={tmp_path}/e")
+    assert anew.status == 0, anew.err
+    assert results(tmp_path / "e")["one_clip"]["protocol"]["short_side"] == 40
+
+
 def test_evaluate_refuses(videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "checkpoint: needed; give it as checkpoint=VALUE" in videogn("evaluate").refusal()

@@ -69,6 +69,7 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["crop_size=34"], r"short_side=\[32, 36\] with crop_size=34; the rule is crop_size <= low <= high"),
         (["dataset=class_folder", "dataset.root=/nowhere"], r"/nowhere: no such folder"),
         (["dataset=class_folder"], r"dataset\.root: needed; give it as dataset\.root=VALUE"),
+        (["+trainer.sync_batchnorm=true"], r"trainer\.sync_batchnorm: Lightning would put a plain SyncBatchNorm"),
         (["resume=/nowhere"], r"/nowhere: no such run folder or checkpoint"),
         (["batch_size=[1"], r"batch_size=\[1"),
     ],

@@ -28,8 +28,9 @@ class Recorder:
     stop_validation: bool = False
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
+    """For the reference too: another number of threads is another order of sums."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from videogn.configuration import checked, instantiate, resolved, run_application
+from videogn.types import InputError
 
 
 def run(arguments: Sequence[str]) -> int:
-    return run_application("evaluate", arguments, evaluate, stored_configuration(arguments, "checkpoint"))
+    free = {"checkpoint", "out", "batch_size", "num_workers"}
+    if any(argument.startswith("evaluation=") for argument in arguments):
+        free |= {"clip_length", "frame_stride", "crop_size", "test_short_side"}
+    stored = stored_configuration(arguments, "checkpoint", free, "choose the protocol anew with it: evaluation=NAME")
+    return run_application("evaluate", arguments, evaluate, stored)
 
 
-def stored_configuration(arguments: Sequence[str], key: str) -> DictConfig | None:
-    """The checked configuration of the checkpoint that `key`= names; None where the command line names none."""
+def stored_configuration(arguments: Sequence[str], key: str, free: Collection[str], remedy: str) -> DictConfig | None:
+    """The checked configuration of the checkpoint that `key`= names; None where the command line names none.
+
+    Args:
+        free: the plain keys that the command line may replace. The others were resolved into many places when the
+            configuration was stored, so that a new value would reach none of them.
+        remedy: for who tries.
+    """
     paths = [a.split("=", 1)[1].strip("'\"") for a in arguments if a.startswith(f"{key}=")]
     if not paths or paths[-1] in ("", "null"):
         return None
     from videogn.training.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(paths[-1])
-    return checked(checkpoint.config, str(checkpoint.path))
+    config = checked(checkpoint.config, str(checkpoint.path))
+    for name in (argument.split("=", 1)[0] for argument in arguments):
+        if name in config and name not in free and not isinstance(config[name], DictConfig):
+            raise InputError(f"{name}: laid down in {checkpoint.path} ({name}={config[name]}) and made use of there; {remedy}")
+    return config
 
 
 def evaluate(config: DictConfig) -> int:

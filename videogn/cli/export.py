@@ -13,7 +13,8 @@ from videogn.types import InputError, VideoError
 
 
 def run(arguments: Sequence[str]) -> int:
-    return run_application("export", arguments, export, stored_configuration(arguments, "checkpoint"))
+    stored = stored_configuration(arguments, "checkpoint", {"checkpoint", "out"}, "export what was trained")
+    return run_application("export", arguments, export, stored)
 
 
 def export(config: DictConfig) -> int:

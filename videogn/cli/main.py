@@ -89,7 +89,8 @@ def _log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("videogn")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
+    # The processes of the other devices would say the same.
+    logger.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING)
 
 
 def _say(line: str, status: int) -> int:

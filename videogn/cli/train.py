@@ -23,7 +23,8 @@ _OUT = "VIDEOGN_OUT"
 
 
 def run(arguments: Sequence[str]) -> int:
-    stored = stored_configuration(arguments, "resume")
+    free = {"resume", "num_workers"}
+    stored = stored_configuration(arguments, "resume", free, "a run goes on as it began; start another with the new value")
     if stored is None:
         return run_application("train", arguments, train, sweep=sweep)
     if {"-m", "--multirun"} & set(arguments):
@@ -55,6 +56,11 @@ def train(config: DictConfig) -> int:
     train_split, val_split = manifest.split("train"), manifest.split("val")
     if not len(val_split):
         raise InputError(f"{dataset.name}: no video in split val; training is watched on val: add some")
+    if config.trainer.get("sync_batchnorm"):
+        raise InputError(
+            "trainer.sync_batchnorm: Lightning would put a plain SyncBatchNorm in place of our norms and drop their residual "
+            "addition and activation; leave it out, norm=group_norm needs no synchronisation"
+        )
     torch.manual_seed(config.seed)
     network = build_network(config, len(manifest.classes))
     decoder = instantiate(config.decoder)
