@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import hydra.utils
@@ -25,7 +25,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from videogn import __version__
 from videogn.types import InputError
@@ -85,9 +85,13 @@ def run_application(
     ConfigStore.instance().store(_STORED, OmegaConf.create(base))
     Plugins.instance().register(_UserConf)
     parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(f"{name}: {message}; `videogn {name} --help` shows what can be set")
+
+    parser.error = refuse  # pyright: ignore[reportAttributeAccessIssue] (argparse's own prints its usage, of eight lines)
     parsed = parser.parse_args([*flags, *overrides])
     status = 0
-
     failure: Exception | None = None
 
     def run(config: DictConfig) -> None:
@@ -96,6 +100,8 @@ def run_application(
             for key in sorted(OmegaConf.missing_keys(config)):
                 raise InputError(f"{key}: needed; give it as {key}=VALUE")
             status = task(config)
+        except ConfigKeyError as error:
+            failure = InputError(f"{error.full_key}: not in the configuration, and needed; give it back")
         except Exception as error:  # Hydra would print the command line before it raises this again
             failure = error
 
@@ -126,7 +132,9 @@ def run_application(
             sweep(HydraContext(application.config_loader, Callbacks(config)), run, config, overrides)
         else:
             application.run(name, run, overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except InputError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group that is null
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         raise InputError(_one_line(name, error, overrides)) from error
@@ -160,6 +168,8 @@ def _quoted(argument: str, sweeping: bool) -> str:
     plain_key = key.lstrip("+")
     if not equals or not (plain_key in ("checkpoint", "resume", "out") or plain_key.startswith("dataset.")):
         return argument
+    if not value and plain_key in ("checkpoint", "resume", "out", "dataset.root", "dataset.path", "dataset.groups"):
+        raise InputError(f"{argument}: the path is empty; give one, or leave {key}= out")
     if re.fullmatch(r"[\w./\\-]*", value) or re.fullmatch(r"""(['"]).*\1|\$\{.*\}""", value):
         return argument
     if not Path(value).exists() and (value[0] in "[{" or (sweeping and re.search(r",|^\w+\(.*\)$", value))):
@@ -184,7 +194,8 @@ def instantiate(config: Any, **arguments: Any) -> Any:
         if isinstance(cause, InputError):
             raise cause from None
         target = config.get("_target_", "?") if isinstance(config, Mapping) else "?"
-        raise InputError(f"{target}: {_first_line(cause or error)}; correct its configuration") from error
+        reason = " ".join(str(cause or error).split())
+        raise InputError(f"{target}: {reason}; correct its configuration") from error
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -192,23 +203,26 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
     except OmegaConfBaseException as error:
-        raise InputError(f"configuration: {_first_line(error)}") from error
+        raise InputError(f"configuration: {' '.join(str(error).split())}") from error
 
 
-def checked(config: Any, place: str) -> DictConfig:
+def checked(config: Any, place: str, needed: Iterable[str] = ()) -> DictConfig:
     """A configuration read from a checkpoint or an artifact, once every class that it names is on the allow-list.
 
     Allowed are the classes that the conf/ folders name (the package's, and ./conf of the working directory), and torch's
     optimisers and schedules and Lightning's callbacks and loggers. Nothing is imported to find out.
 
+    Args:
+        needed: keys without which it is of no use.
+
     Raises:
-        InputError: another class is named, or the configuration is not plain data.
+        InputError: another class is named, a needed key is missing, or the configuration is not plain data.
     """
     if not isinstance(config, dict):
         raise InputError(f"{place}: its configuration is not a mapping; it was not written by videogn")
     allowed = conf_targets()
     for key, value in _leaves(config):
-        if key and key[-1] == "_target_":
+        if "_target_" in key:
             if not isinstance(value, str) or not (value in allowed or _LIBRARY_TARGET.fullmatch(value)):
                 raise InputError(
                     f"{place}: its configuration names {value!r} under {'.'.join(map(str, key))}, which no file of conf/ does; "
@@ -216,6 +230,9 @@ def checked(config: Any, place: str) -> DictConfig:
                 )
         elif isinstance(value, str) and "${" in value:
             raise InputError(f"{place}: {'.'.join(map(str, key))}={value!r} is an interpolation; a stored configuration has none")
+    for key in needed:
+        if key not in config:
+            raise InputError(f"{place}: its configuration has no {key}; it is damaged or of another version of videogn")
     unknown = sorted(str(key) for key in config if key in ("hydra", "defaults"))
     if unknown:
         raise InputError(f"{place}: its configuration has the key {unknown[0]!r}; it was not written by videogn")
@@ -273,10 +290,6 @@ def _leaves(node: Any, key: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
             yield from _leaves(child, (*key, index))
     else:
         yield key, node
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:

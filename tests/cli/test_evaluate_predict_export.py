@@ -49,6 +49,11 @@ def test_a_value_that_would_reach_nothing_is_refused(videogn: Callable, trained:
 def test_evaluate_refuses(videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "checkpoint: needed; give it as checkpoint=VALUE" in videogn("evaluate").refusal()
+    assert "checkpoint=: the path is empty" in videogn("evaluate", "checkpoint=").refusal()
+    assert "batch_size=0: give a whole number" in videogn("evaluate", f"checkpoint={trained}", "batch_size=0").refusal()
+    assert "num_workers=-1: give a whole number" in videogn("evaluate", f"checkpoint={trained}", "num_workers=-1").refusal()
+    (tmp_path / "text.ckpt").write_text("export PATH=/bin:$PATH\n# a shell script\n")
+    assert "damaged or of another program" in videogn("evaluate", f"checkpoint={tmp_path}/text.ckpt").refusal()
     (tmp_path / "noise.ckpt").write_bytes(np.random.default_rng(0).bytes(3000))
     assert "damaged or of another program" in videogn("evaluate", f"checkpoint={tmp_path}/noise.ckpt").refusal()
     whole = (trained / "checkpoint/last.ckpt").read_bytes()
@@ -72,6 +77,7 @@ def test_evaluate_refuses(videogn: Callable, trained: Path, tmp_path: Path, monk
         {"decoder": {"_target_": "lightning.pytorch.callbacks.model_checkpoint.os.system", "command": "touch SENTINEL"}},
         {"evaluation": {"x": {"_target_": "hydra.utils.get_method", "path": "os.system"}}},
         {"hydra": {"callbacks": {"x": {"_target_": "os.system", "command": "touch SENTINEL"}}}},
+        {"norm": {"_target_": ["os.system"], "command": "touch SENTINEL"}},
         {"defaults": ["norm: batch_norm"]},
         {"mean": ["${oc.env:HOME}"]},
     ],
@@ -91,6 +97,22 @@ def test_a_checkpoint_cannot_name_what_conf_does_not(
     ):
         assert "poisoned.ckpt" in videogn(*command).refusal()
     assert {path.name for path in tmp_path.iterdir()} == {"poisoned.ckpt"}
+
+
+def test_a_configuration_that_lacks_a_part(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / "checkpoint" / "last.ckpt", weights_only=True)
+    for change, message in (
+        ({"evaluation": {}}, "no protocol"),
+        (
+            {"norm": {"_target_": "videogn.norm.group_norm.GroupNorm", "_partial_": True, "_args_": ["a", "b"]}},
+            "model, norm, conv: ",
+        ),
+        ({"model": None}, "has no model; it is damaged"),
+    ):
+        config = {key: value for key, value in {**content["videogn"]["config"], **change}.items() if value is not None}
+        torch.save({**content, "videogn": {**content["videogn"], "config": config}}, tmp_path / "x.ckpt")
+        for command in (["evaluate", f"checkpoint={tmp_path}/x.ckpt"], ["predict", f"{tmp_path}/x.ckpt", "x.mp4"]):
+            assert message in videogn(*command).refusal()
 
 
 def test_a_pickle_is_not_run(videogn: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

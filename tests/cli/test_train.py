@@ -72,6 +72,19 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["+trainer.sync_batchnorm=true"], r"trainer\.sync_batchnorm: Lightning would put a plain SyncBatchNorm"),
         (["resume=/nowhere"], r"/nowhere: no such run folder or checkpoint"),
         (["batch_size=[1"], r"batch_size=\[1"),
+        (["seed=0,x", "-m"], r"seed=x: give a whole number from 0 up"),
+        (["+norm.no_such=1"], r"model, norm, conv: .*unexpected keyword argument 'no_such'; correct their configuration"),
+        (["evaluation=[]"], r"evaluation: no protocol; give at least one"),
+        (["mean=3"], r"mean=3: give three numbers, for R, G and B"),
+        (["std=[57,0,57]"], r"std=\[57, 0, 57\]: give three numbers above 0"),
+        (["optimizer.lr=fast"], r"optimizer: .*'str'.*; correct its values"),
+        (["optimizer.momentum=-1"], r"optimizer: Invalid momentum value: -1; correct its values"),
+        (["schedule.pct_start=2"], r"schedule: Expected float between 0 and 1 pct_start.*; correct its values"),
+        (["~norm"], r"norm: not in the configuration, and needed; give it back"),
+        (["norm=null"], r"override must be a string or a list.*norm=null"),
+        (["--no-such-flag"], r"train: unrecognized arguments: --no-such-flag; `videogn train --help`"),
+        (["dataset=class_folder", "dataset.root="], r"dataset\.root=: the path is empty; give one, or leave dataset\.root= out"),
+        (["resume="], r"resume=: the path is empty"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -173,3 +186,32 @@ def test_multirun(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     again = subprocess.run([*base, *sweep], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert again.stderr.count("done before") == 2
     assert [path.stat().st_mtime_ns for path in results] == times
+
+
+def test_a_part_of_the_users_own(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    """A class beside ./conf, which names it; and the run that it makes is refused where ./conf does not."""
+    (tmp_path / "conf/norm").mkdir(parents=True)
+    (tmp_path / "conf/norm/mine.yaml").write_text("_target_: my_package.Scale\n_partial_: true\n")
+    (tmp_path / "my_package.py").write_text(
+        "import torch\nfrom videogn.norm.norm import Norm\n"
+        "class Scale(Norm):\n"
+        "    def __init__(self, channels, activation=None, zero_init=False):\n"
+        "        super().__init__(channels, activation, zero_init)\n"
+        "        self.scale = torch.nn.Parameter(torch.tensor(0.1))\n"
+        "    def normalize(self, x):\n"
+        "        return x * self.scale\n"
+    )
+    program = str(Path(sys.executable).with_name("videogn"))  # which Python starts without the working directory on its path
+
+    def call(*arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess:
+        return subprocess.run([program, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+    done = call("train", *tiny, f"dataset.root={trained.parent}/motion", "norm=mine", "out=run")
+    assert done.returncode == 0, done.stderr
+    weights = torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)["state_dict"]
+    assert any(name.endswith(".scale") for name in weights)
+    assert call("evaluate", "checkpoint=run").returncode == 0
+    (tmp_path / "elsewhere").mkdir()
+    refused = call("evaluate", "checkpoint=../run", cwd=tmp_path / "elsewhere")
+    assert refused.returncode == 2
+    assert "names 'my_package.Scale' under norm._target_, which no file of conf/ does" in refused.stderr

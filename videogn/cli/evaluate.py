@@ -8,7 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from videogn.configuration import checked, instantiate, resolved, run_application
+from videogn.cli.values import check_values
+from videogn.configuration import instantiate, resolved, run_application
 from videogn.types import InputError
 
 
@@ -31,10 +32,11 @@ def stored_configuration(arguments: Sequence[str], key: str, free: Collection[st
     paths = [a.split("=", 1)[1].strip("'\"") for a in arguments if a.startswith(f"{key}=")]
     if not paths or paths[-1] in ("", "null"):
         return None
+    from videogn.prediction.load import stored
     from videogn.training.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(paths[-1])
-    config = checked(checkpoint.config, str(checkpoint.path))
+    config = stored(checkpoint)
     for name in (argument.split("=", 1)[0] for argument in arguments):
         if name in config and name not in free and not isinstance(config[name], DictConfig):
             raise InputError(f"{name}: laid down in {checkpoint.path} ({name}={config[name]}) and made use of there; {remedy}")
@@ -44,6 +46,7 @@ def stored_configuration(arguments: Sequence[str], key: str, free: Collection[st
 def evaluate(config: DictConfig) -> int:
     """Score the data with a checkpoint; write result.json and scores.npz."""
     start = time.monotonic()
+    check_values(config)
     from videogn.cli.output import finish, make_folder
     from videogn.prediction.load import load_network, require_classes
     from videogn.training.checkpoint import read_checkpoint

@@ -64,6 +64,8 @@ def _status(arguments: list[str]) -> int:
         if command not in COMMANDS:
             raise InputError(f"{command}: not a command; use one of {', '.join(COMMANDS)}")
         _log_to_stderr()
+        # For the classes that ./conf names. Last, so that no file there takes the place of a library.
+        sys.path.append(os.getcwd())
         return importlib.import_module(f"videogn.cli.{command}").run(rest)
     except InputError as error:
         if full_error:
@@ -94,5 +96,7 @@ def _log_to_stderr() -> None:
 
 
 def _say(line: str, status: int) -> int:
+    # A message may quote what came: line breaks, control characters and bytes that are no text are written out.
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     print(f"videogn: {line}", file=sys.stderr)
     return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -13,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from videogn.cli.evaluate import stored_configuration
+from videogn.cli.values import check_values
 from videogn.configuration import instantiate, resolved, run_application
 from videogn.sweep.grid import sweep
 from videogn.types import InputError
@@ -26,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     free = {"resume", "num_workers"}
     stored = stored_configuration(arguments, "resume", free, "a run goes on as it began; start another with the new value")
     if stored is None:
-        return run_application("train", arguments, train, sweep=sweep)
+        return run_application("train", arguments, train, sweep=functools.partial(sweep, check=check_values))
     if {"-m", "--multirun"} & set(arguments):
         raise InputError("resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself")
     return run_application("resume", arguments, train, stored)
@@ -35,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
 def train(config: DictConfig) -> int:
     """Train, test, and write the run folder."""
     start = time.monotonic()
-    _check(config)
+    check_values(config)
     # Imported once the command line is known to be sound: torch and Lightning take seconds.
     import torch
 
@@ -100,6 +102,7 @@ def train(config: DictConfig) -> int:
     classifier = VideoClassifier(
         network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization
     )
+    classifier.configure_optimizers()  # Lightning asks later, when the folder is there
     source = TrainingSource(instantiate(config.sampler), instantiate(config.transform), batches, config.seed)
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers, source)
     if trainer.is_global_zero:
@@ -123,23 +126,6 @@ def train(config: DictConfig) -> int:
         timing = {"fit_seconds": fit_seconds, "total_seconds": time.monotonic() - start}
         finish("train", out, stored, dataset.name, manifest, data.test_split, classifier, decoder.name, timing)
     return 0
-
-
-def _check(config: DictConfig) -> None:
-    """The plain numbers; everything else is checked by what is built from it."""
-    for key, low in {
-        "batch_size": 1,
-        "clip_length": 1,
-        "frame_stride": 1,
-        "crop_size": 1,
-        "clips_per_video": 1,
-        "epochs": 1,
-        "num_workers": 0,
-        "seed": 0,
-    }.items():
-        value = config[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise InputError(f"{key}={value}: give a whole number from {low} up")
 
 
 def _run_folder(config: DictConfig, name: str, resume: Path | None) -> Path:

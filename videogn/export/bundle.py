@@ -12,7 +12,7 @@ from videogn.types import InputError
 
 KEY = "videogn"
 # The parts of a run's configuration that decide what a video's score is.
-_PARTS = (
+PARTS = (
     "mean",
     "std",
     "clip_length",
@@ -41,7 +41,7 @@ class Bundle:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], classes: tuple[str, ...]) -> Bundle:
-        return cls(classes, {part: config[part] for part in _PARTS}, {})
+        return cls(classes, {part: config[part] for part in PARTS}, {})
 
     def dumps(self) -> str:
         """JSON, for the artifact's metadata."""

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from videogn.configuration import checked, instantiate
+from videogn.export.bundle import PARTS
 from videogn.prediction.predict import VideoScorer
 from videogn.training.checkpoint import Checkpoint, read_checkpoint
 from videogn.types import InputError
@@ -16,21 +17,27 @@ from videogn.types import InputError
 
 def build_network(config: Mapping[str, Any], num_classes: int) -> nn.Module:
     """The network that `model`, `norm` and `conv` of a configuration name, freshly initialised."""
-    return instantiate(config["model"])(
-        num_classes=num_classes, norm=instantiate(config["norm"]), conv=instantiate(config["conv"])
-    )
+    model, norm, conv = (instantiate(config[part]) for part in ("model", "norm", "conv"))
+    try:
+        return model(num_classes=num_classes, norm=norm, conv=conv)
+    except TypeError as error:  # an argument that one of them does not take
+        raise InputError(f"model, norm, conv: {error}; correct their configuration") from error
 
 
-def load_network(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None) -> nn.Module:
+def stored(checkpoint: Checkpoint) -> Any:
+    """The checkpoint's configuration (a DictConfig), once it is known to be safe and whole; raises InputError."""
+    return checked(checkpoint.config, str(checkpoint.path), (*PARTS, "model", "norm", "conv", "validation", "dataset"))
+
+
+def load_network(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
     """The trained network, in evaluation mode.
 
     Args:
-        config: the checkpoint's configuration after `checked`, with what a command line replaced in it; by default as stored.
+        config: the checkpoint's configuration after `stored`, with what a command line replaced in it.
 
     Raises:
         InputError: the weights are not of this network.
     """
-    config = checked(checkpoint.config, str(checkpoint.path)) if config is None else config
     network = build_network(config, len(checkpoint.classes))
     try:
         network.load_state_dict(checkpoint.weights)
@@ -52,11 +59,13 @@ def load_scorer(path: str | Path) -> VideoScorer:
         from videogn.export import onnx
 
         score, bundle = onnx.load(Path(path))
-        config, classes = checked(bundle.config, str(path)), bundle.classes
+        config, classes = checked(bundle.config, str(path), PARTS), bundle.classes
     else:
         checkpoint = read_checkpoint(path)
-        config, classes = checked(checkpoint.config, str(checkpoint.path)), checkpoint.classes
+        config, classes = stored(checkpoint), checkpoint.classes
         score = load_network(checkpoint, config)
+    if not config.evaluation:
+        raise InputError(f"{path}: its configuration has no protocol in evaluation; it is damaged")
     protocol = instantiate(next(iter(config.evaluation.values())))
     return VideoScorer(
         score, classes, instantiate(config.decoder), protocol, list(config.mean), list(config.std), config.batch_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -12,11 +13,18 @@ from omegaconf import DictConfig
 from videogn.configuration import instantiate
 
 
-def sweep(context: HydraContext, task: TaskFunction, config: DictConfig, overrides: list[str]) -> None:
+def sweep(
+    context: HydraContext,
+    task: TaskFunction,
+    config: DictConfig,
+    overrides: list[str],
+    check: Callable[[DictConfig], None],
+) -> None:
     """Hand every combination to the launcher of `hydra/launcher=`.
 
-    As Hydra's basic sweeper, but nothing is written: every job is composed before the launcher makes a folder. Hydra takes
-    plugins from a package hydra_plugins only, and we put nothing but videogn into site-packages, so our launcher is built here.
+    As Hydra's basic sweeper, but nothing is written: every job is composed and given to `check` before the first begins.
+    Hydra takes plugins from a package hydra_plugins only, and we put nothing but videogn into site-packages, so our launcher
+    is built here.
     """
     if str(config.hydra.launcher._target_).startswith("videogn."):
         launcher = instantiate(config.hydra.launcher)
@@ -25,7 +33,7 @@ def sweep(context: HydraContext, task: TaskFunction, config: DictConfig, overrid
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
     jobs = combinations(context, overrides)
     for job in jobs:
-        context.config_loader.load_sweep_config(config, job)
+        check(context.config_loader.load_sweep_config(config, job))
     launcher.launch(jobs, initial_job_idx=0)
 
 

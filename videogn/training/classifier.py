@@ -20,7 +20,7 @@ from videogn.evaluation.protocol import Protocol
 from videogn.training.datamodule import ClipData
 from videogn.training.parameter_groups import parameter_groups
 from videogn.transform.functional import to_input
-from videogn.types import Batch
+from videogn.types import Batch, InputError
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,16 @@ class VideoClassifier(pl.LightningModule):
             self.test_scores[name] = collector.gather(num_videos)
 
     def configure_optimizers(self) -> Any:
+        """Raises InputError where the optimiser or the schedule refuses its values."""
         groups = parameter_groups(self.network, self.optimization.norm_weight_decay)
-        optimizer = self.optimization.optimizer(groups)
-        schedule = self.optimization.schedule(optimizer)
+        try:
+            optimizer = self.optimization.optimizer(groups)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"optimizer: {error}; correct its values") from error
+        try:
+            schedule = self.optimization.schedule(optimizer)
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(f"schedule: {error}; correct its values") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _score(self, batch: Batch, index: int) -> None:

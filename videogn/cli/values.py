@@ -1,0 +1,36 @@
+"""The plain values of a configuration; everything else is checked by what is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from videogn.types import InputError
+
+_LOWEST = {
+    "batch_size": 1,
+    "clip_length": 1,
+    "frame_stride": 1,
+    "crop_size": 1,
+    "clips_per_video": 1,
+    "epochs": 1,
+    "num_workers": 0,
+    "seed": 0,
+}
+
+
+def check_values(config: DictConfig) -> None:
+    """Raises InputError: a count that is none, a mean or std that is not one number a colour, no protocol."""
+    for key, low in _LOWEST.items():
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise InputError(f"{key}={value}: give a whole number from {low} up")
+    if not config.get("evaluation"):
+        raise InputError("evaluation: no protocol; give at least one, as evaluation=ten_clip")
+    for key in ("mean", "std"):
+        value = config[key]
+        numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+        if len(numbers) != 3 or not all(isinstance(n, (int, float)) and (key == "mean" or n > 0) for n in numbers):
+            rule = "three numbers" if key == "mean" else "three numbers above 0"
+            raise InputError(f"{key}={value}: give {rule}, for R, G and B on the 0..255 scale, as {key}=[114.75,114.75,114.75]")
