@@ -42,6 +42,12 @@ def test_manifest_reads_what_was_written(root: Path) -> None:
     assert again.sha256() == manifest.sha256()
 
 
+def test_the_mark_that_spreadsheets_put_before_a_csv_is_no_text(root: Path) -> None:
+    """Excel's "CSV UTF-8" begins with U+FEFF."""
+    file = manifest_file(root, "one.mp4,a,x,train", "4.mp4,b,y,val", header="\ufeffpath,label,video_id,split")
+    assert file.manifest().classes == ("a", "b")
+
+
 def test_hash_follows_content_and_not_place(root: Path) -> None:
     one = manifest_file(root, "one.mp4,a,x,train", "4.mp4,b,y,val").manifest()
     other = manifest_file(root, "one.mp4,a,x,train", "4.mp4,b,y,test").manifest()

@@ -99,6 +99,13 @@ def test_views_come_in_any_order() -> None:
     assert scores.dead == (DEAD,)
 
 
+def test_bf16_scores_are_not_rounded_again() -> None:
+    """A softmax in bf16 has steps of 0.4%."""
+    collector, scores = ViewCollector(VIEWS, 8), logits([0]).bfloat16()
+    collector.add(view_batch([0], []), scores)
+    assert np.array_equal(collector.gather(1).views[0], scores.float().softmax(1).numpy())
+
+
 def test_a_missing_view_is_a_defect() -> None:
     with pytest.raises(RuntimeError, match=r"video 2: 0 of 3 views"):
         collected([0, 1, 3, 4, 5], []).gather(NUM_VIDEOS)

@@ -102,6 +102,7 @@ def test_curves_run_from_their_first_epoch_to_their_last(run_folder: Path) -> No
     lines = [attributes["points"] for tag, attributes in page.tags if tag == "polyline"]
     loss = [tuple(map(float, point.split(","))) for point in re.split(r"\s+", lines[0] or "")]
     assert len(loss) == 2
+    assert "epoch 1" in page.words  # the axis, counted as the progress bar counts
     assert loss[0][0] < loss[1][0]  # epoch 2 stands right of epoch 1
     assert loss[0][1] < loss[1][1]  # SVG's y points down, so the smaller loss stands lower
 

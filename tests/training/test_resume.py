@@ -24,6 +24,7 @@ class Recorder:
     """What training took, and where a signal comes: in a training step, or in a validation step."""
 
     videos: list[list[int]] = field(default_factory=list)
+    dropout_seeds: list[int] = field(default_factory=list)
     stop_step: int | None = None
     stop_validation: bool = False
 
@@ -45,7 +46,9 @@ def record_steps(patch: pytest.MonkeyPatch) -> Recorder:
         if len(record.videos) == record.stop_step:
             signal.raise_signal(signal.SIGINT)
         record.videos.append(batch.videos.tolist())
-        return training_step(self, batch, batch_idx)
+        loss = training_step(self, batch, batch_idx)
+        record.dropout_seeds.append(torch.initial_seed())
+        return loss
 
     def validate(self: VideoClassifier, batch: Batch, batch_idx: int) -> None:
         if record.stop_validation:
@@ -132,3 +135,9 @@ def test_resumed_equals_uninterrupted(
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
     assert read_checkpoint(out).step == STEPS_PER_EPOCH * EPOCHS
+
+
+def test_every_seed_and_step_drops_its_own(data: Path, recorder: Recorder, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert run([*arguments(data, tmp_path / str(seed)), "epochs=1", f"seed={seed}"]) == 0
+    assert len(set(recorder.dropout_seeds)) == 2 * STEPS_PER_EPOCH
