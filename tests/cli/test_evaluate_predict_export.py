@@ -177,6 +177,7 @@ def test_export_proves_and_predict_agrees(videogn: Callable, trained: Path, tmp_
 
 
 def test_a_failed_proof_leaves_no_file(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"of an export that succeeded, before")
     outcome = videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx", "export.tolerance=1e-15", "export.num_clips=2")
     assert outcome.status == 1
     assert "not written: ONNX Runtime differs from eager" in outcome.err.splitlines()[-1]

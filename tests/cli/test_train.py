@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import time
 import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,7 +145,8 @@ def test_bad_videos_are_skipped_counted_and_wrong(videogn: Callable, tiny: Seque
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_a_message(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run"]
+    out = tmp_path / "one, two = #3"
+    command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={out}"]
     seen = []
     with subprocess.Popen([*command, "epochs=500"], stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stderr is not None
@@ -156,8 +159,73 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_message(tiny: Sequence[str], trained: 
     assert process.returncode == 130, seen
     assert "Traceback" not in rest
     assert rest.splitlines()[-1].startswith("videogn: stopped: ")
-    assert f"videogn train resume={tmp_path}/run" in rest
-    assert torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)["epoch"] >= 1
+    # The words of the command as a shell reads them.
+    assert shlex.split(rest.splitlines()[-1])[-3:] == ["videogn", "train", f"resume={out}"]
+    assert torch.load(out / "checkpoint/last.ckpt", weights_only=True)["epoch"] >= 1
+
+
+def group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_two_devices_start(tiny: Sequence[str], trained: Path, tmp_path: Path, signum: signal.Signals) -> None:
+    """The other process has not even imported torch. Ctrl-C goes to both, as a terminal sends it; SIGTERM to the first."""
+    command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run"]
+    devices = ["trainer.accelerator=cpu", "trainer.devices=2", "epochs=500"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*command, *devices], stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        header = next(line for line in process.stderr if "steps an epoch" in line)
+        assert header
+        time.sleep(1)  # the other process is there, and imports
+        if signum == signal.SIGINT:
+            os.killpg(process.pid, signum)
+        else:
+            process.send_signal(signum)
+        rest = process.stderr.read()
+    assert "Traceback" not in rest
+    if signum == signal.SIGINT:
+        assert process.returncode == 130, rest
+        assert rest.count("videogn: stopped: ") == 1
+        assert (tmp_path / "run/checkpoint/last.ckpt").is_file()
+    else:
+        assert process.returncode == -signum
+    deadline = time.monotonic() + 30
+    while not group_is_gone(process.pid):
+        assert time.monotonic() < deadline, "a process of the other device is left"
+        time.sleep(0.1)
+
+
+def test_a_finished_run_is_left_alone(videogn: Callable, trained: Path) -> None:
+    before = (trained / "result.json").read_bytes()
+    outcome = videogn("train", f"resume={trained}")
+    assert outcome.status == 0
+    assert "this run is finished" in outcome.err
+    assert (trained / "result.json").read_bytes() == before
+
+
+def test_a_choice_on_the_tested_videos_is_said(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    """Without a test split val is tested, and the best.ckpt was chosen on val; the last one was not."""
+    videos = tmp_path / "videos"
+    for split in ("train", "val"):
+        (videos / split).mkdir(parents=True)
+        for label in ("move_left", "zoom_in"):
+            (videos / split / label).symlink_to(trained.parent / "motion" / "train" / label)
+    small = [o for o in tiny if not o.startswith("dataset.")]
+    outcome = videogn("train", *small, "dataset=class_folder", f"dataset.root={videos}", f"out={tmp_path}/run")
+    assert outcome.status == 0, outcome.err
+    for name, chosen in (("last", False), ("best", True)):
+        outcome = videogn("evaluate", f"checkpoint={tmp_path}/run/checkpoint/{name}.ckpt", f"out={tmp_path}/{name}")
+        assert outcome.status == 0, outcome.err
+        assert json.loads((tmp_path / name / "result.json").read_text())["selected_on_test"] is chosen
+        assert ("there is no test split" in outcome.out) is chosen
 
 
 def test_two_devices(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def run_folder(tmp_path: Path) -> Path:
             {
                 "name": "ten_clip",
                 "protocol": {"num_clips": 10},
+                "protocol_hash": "9f8e",
                 "metrics": {"top1": 0.4, "top5": None, "loss": 1.25, "per_class": per_class},
                 "dead_videos": [{"path": "c/<i>.mp4", "reason": "no <video>"}],
             }
@@ -81,6 +82,8 @@ def test_shows_the_result(run_folder: Path) -> None:
     assert "1.25" in page.words
     text = " ".join(page.words)
     assert "There is no test split" in text
+    assert "5 videos of split test" in text
+    assert "num_clips 10; hash 9f8e" in text
     assert "c/<i>.mp4: no <video>" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import os
@@ -41,7 +42,8 @@ examples
 
 `videogn COMMAND --help` shows what can be set.
 RUN is a run folder, for instance runs/train/motion_resnet3d_tiny_group_norm/<time>.
-exit status: 0 done; 1 done with findings (bad files, a failed proof, failed jobs), or out of memory; 2 bad input; 130 Ctrl-C"""
+exit status: 0 done; 1 done with findings (bad files, a failed proof, failed jobs), or out of memory; 2 bad input; 130 Ctrl-C;
+143 SIGTERM"""
 )
 
 
@@ -64,6 +66,8 @@ def _status(arguments: list[str]) -> int:
         if command not in COMMANDS:
             raise InputError(f"{command}: not a command; use one of {', '.join(COMMANDS)}")
         _log_to_stderr()
+        if not _is_first_process():
+            _follow_first_process()
         # For the classes that ./conf names. Last, so that no file there takes the place of a library.
         sys.path.append(os.getcwd())
         return importlib.import_module(f"videogn.cli.{command}").run(rest)
@@ -72,6 +76,8 @@ def _status(arguments: list[str]) -> int:
             raise
         return _say(f"error: {error}", 2)
     except Stopped as stop:
+        if not _is_first_process():
+            return 0  # Lightning kills the first process within seconds of seeing another status
         return _say(f"stopped: {stop}", 128 + stop.signum)
     except KeyboardInterrupt:
         return _say("stopped: Ctrl-C", 128 + signal.SIGINT)
@@ -92,7 +98,20 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("videogn")
     logger.handlers[:] = [handler]
     # The processes of the other devices would say the same.
-    logger.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING)
+    logger.setLevel(logging.INFO if _is_first_process() else logging.WARNING)
+
+
+def _is_first_process() -> bool:
+    """Whether no other process of this machine speaks for the training; Lightning and torchrun number them."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _follow_first_process() -> None:
+    """The process of another device leaves Ctrl-C to the first, until training listens, and ends when its parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _say(line: str, status: int) -> int:

@@ -27,6 +27,11 @@ def make_folder(out: Path) -> None:
         raise InputError(f"out: {out}: cannot be written: {error.strerror}; give another folder with out=") from None
 
 
+def shown(folder: Path) -> Path:
+    """As a user would name it from here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
 def finish(
     command: str,
     out: Path,
@@ -95,5 +100,4 @@ def _print(result: Mapping[str, Any], folder: Path) -> None:
     Console().print(table)
     if result["selected_on_test"]:
         print("there is no test split: training was stopped or chosen on the videos of this score")
-    here = Path.cwd()
-    print(f"run folder: {folder.relative_to(here) if folder.is_relative_to(here) else folder}", flush=True)
+    print(f"run folder: {shown(folder)}", flush=True)

@@ -15,7 +15,7 @@ from videogn.types import InputError
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"predict: {message}; `videogn predict --help` shows the usage")
+        raise InputError(f"predict: {message}; a file name with a leading dash goes behind --; see `videogn predict --help`")
 
 
 def run(arguments: Sequence[str]) -> int:

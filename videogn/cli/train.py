@@ -41,7 +41,7 @@ def train(config: DictConfig) -> int:
     # Imported once the command line is known to be sound: torch and Lightning take seconds.
     import torch
 
-    from videogn.cli.output import finish, make_folder
+    from videogn.cli.output import finish, make_folder, shown
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
     from videogn.training.checkpoint import Describe, checkpoint_path
@@ -52,6 +52,10 @@ def train(config: DictConfig) -> int:
     from videogn.training.quiet import guarded, quiet
 
     quiet()
+    resume = checkpoint_path(config.resume) if config.resume is not None else None
+    if resume is not None and (finished := resume.parent.parent / "result.json").is_file():
+        _log.info("%s is there: this run is finished; videogn evaluate tests it again", finished)
+        return 0
     dataset = instantiate(config.dataset)
     dataset.prepare()
     manifest = dataset.manifest()
@@ -67,7 +71,6 @@ def train(config: DictConfig) -> int:
     network = build_network(config, len(manifest.classes))
     decoder = instantiate(config.decoder)
 
-    resume = checkpoint_path(config.resume) if config.resume is not None else None
     choices = HydraConfig.get().runtime.choices
     name = f"{dataset.name}_{choices.get('model')}_{choices.get('norm')}" if resume is None else "resumed"
     out = _run_folder(config, name, resume)
@@ -114,10 +117,11 @@ def train(config: DictConfig) -> int:
         for note in manifest.notes:
             _log.info("%s", note)
         parameters = sum(p.numel() for p in network.parameters())
-        _log.info("%s: %s parameters; %d steps an epoch; %s", name, f"{parameters:,}", steps_per_epoch, out)
+        _log.info("%s: %s parameters; %d steps an epoch; %s", name, f"{parameters:,}", steps_per_epoch, shown(out))
 
     with guarded(config.batch_size, config.clip_length, config.crop_size):
-        trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
+        with last.listening():
+            trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
         fit_seconds = time.monotonic() - start
         trainer.test(classifier, datamodule=data, verbose=False)
     if trainer.is_global_zero:

@@ -37,7 +37,7 @@ class Plot:
     title: str
     curves: tuple[Curve, ...]
 
-    width, height, margin = 460, 220, 44  # pixels
+    width, height, margin = 460, 220, 52  # pixels
 
     @property
     def epochs(self) -> tuple[float, float]:
@@ -82,6 +82,7 @@ def write_report(folder: Path) -> Path:
         result=result,
         entries=entries,
         classes=classes,
+        num_scored=len(labels),
         show_matrix=len(classes) <= _LARGEST_MATRIX,
         plots=_plots(folder / "metrics.csv"),
         config=config.read_text(encoding="utf-8") if config.is_file() else None,

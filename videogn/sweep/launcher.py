@@ -133,7 +133,7 @@ def _table(jobs: Sequence[Job], varying: set[str]) -> Table:
         table.add_column(column, justify="right" if column in ("top-1", "loss", "time") else "left")
     for job in jobs:
         values = dict(o.split("=", 1) for o in job.overrides if "=" in o)
-        state = "done" if job.status == 0 else f"failed ({job.status})"
+        state = "done" if job.status == 0 else f"failed, exit {job.status}"
         row = [values.get(key, "") for key in keys]
         result = job.result() or {"results": [], "timing": {}}
         seconds = result["timing"].get("total_seconds")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,12 +27,22 @@ class LastCheckpoint(pl.Callback):
         self._path = path
         self._signum = 0
         self._stopping = False
-        self._handlers: dict[int, Any] = {}
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Around trainer.fit: Ctrl-C while the first clips are read, or other devices start, waits for the first step."""
+        before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        self._listen(signal.SIGINT)
+        try:
+            yield
+        finally:
+            if _in_main_thread():
+                for signum, handler in before.items():
+                    signal.signal(signum, handler)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[signum] = signal.signal(signum, self._note)
+        # SIGTERM from here on: Lightning has put its own handler there.
+        self._listen(signal.SIGINT, signal.SIGTERM)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,10 +70,6 @@ class LastCheckpoint(pl.Callback):
         self._stopping |= self._told(trainer)
         self._stop()
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        while self._handlers:
-            signal.signal(*self._handlers.popitem())
-
     def _told(self, trainer: pl.Trainer) -> bool:
         """Whether any rank was told to stop."""
         if trainer.world_size == 1:
@@ -69,11 +78,21 @@ class LastCheckpoint(pl.Callback):
 
     def _stop(self) -> None:
         if self._stopping:
-            run = self._path.parents[1]
-            raise Stopped(self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train resume={run}")
+            resume = shlex.quote(f"resume={self._path.parents[1]}")
+            raise Stopped(self._signum or signal.SIGINT, f"{self._path} is written; go on with: videogn train {resume}")
+
+    def _listen(self, *signums: int) -> None:
+        if _in_main_thread():
+            for signum in signums:
+                signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self._signum:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         self._signum = signum
+
+
+def _in_main_thread() -> bool:
+    """Where alone Python takes handlers."""
+    return threading.current_thread() is threading.main_thread()
