@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from videogn.decoder.probe import ANY_METADATA
+
 HEIGHT, WIDTH = 64, 96
 BITS, BLOCK = 10, 16  # ten blocks of 16 x 32 pixels, dark or bright, at the left; noise at the right
 
@@ -105,7 +107,7 @@ def cut_by_edit_list(source: Path, path: Path, first: int) -> Path:
 def decode_in_order(path: Path, wanted: Collection[int] | None = None) -> tuple[dict[int, np.ndarray], int]:
     """({index: upright RGB frame} of the wanted frames, or of all; number of frames): no seek, no index, no probe."""
     frames, index = {}, 0
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with av.open(str(path), **ANY_METADATA) as container:
         stream = max(container.streams.video, key=lambda stream: stream.width * stream.height)
         stream.codec_context.thread_count = 1
         for packet in container.demux(stream):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import wave
 from fractions import Fraction
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import videogn.decoder.pyav
 from videogn.decoder.pyav import PyAVDecoder, PyAVVideo
+from videogn.encoder.pyav import write_video
 from videogn.types import ShortRead, Video, VideoError
 
 from .marked_video import (
@@ -302,3 +304,26 @@ def test_close_twice(b_frames):
 def test_pickles(b_frames):
     decoder = pickle.loads(pickle.dumps(PyAVDecoder()))
     assert (decoder.name, marks(decoder.open(b_frames).frames([8]))) == ("pyav", [8])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_decodes_after_its_parent_did(tmp_path):
+    """PyAV 19 converts the frames of a thread with one converter, whose threads a forked process does not have."""
+    write_video(tmp_path / "v.mp4", [np.full((480, 640, 3), index, dtype=np.uint8) for index in range(4)], 25)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        for frame in container.decode(video=0):
+            frame.to_ndarray(format="rgb24")
+    before = open_video(tmp_path / "v.mp4")
+    before.frames([0])
+
+    def decode():
+        after = open_video(tmp_path / "v.mp4")
+        assert after.frames([0, 3]).shape == before.frames([1, 2]).shape
+        after.close()
+
+    child = multiprocessing.get_context("fork").Process(target=decode)
+    child.start()
+    child.join(60)
+    child.kill()
+    before.close()
+    assert child.exitcode == 0

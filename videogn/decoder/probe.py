@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -14,6 +15,9 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from videogn.types import VideoError
+
+# Titles need not be UTF-8. PyAV 19 keeps their other bytes by itself, and knows the word no more.
+ANY_METADATA: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ def open_container(path: Path) -> InputContainer:
     if not path.is_file():  # also keeps FFmpeg from network addresses and from patterns of image names
         raise VideoError(path, "no such file")
     try:
-        # Absolute: a relative name with a colon would be read as a protocol. Metadata need not be UTF-8.
-        container = av.open(str(path.absolute()), metadata_errors="ignore")
+        # Absolute: a relative name with a colon would be read as a protocol.
+        container = av.open(str(path.absolute()), **ANY_METADATA)
     except FFmpegError as error:
         raise VideoError(path, f"cannot be opened: {error.strerror}") from error
     for stream in container.streams.video:
@@ -161,7 +165,7 @@ def probe(path: Path, container: InputContainer) -> Probe:
         pixel_format=picture.format.name,
         header_frames=stream.frames,
         rate=float(rate) if rate else None,
-        time_base=stream.time_base,
+        time_base=Fraction(stream.time_base),  # PyAV 19 has a class of its own
         packets=[
             PacketStamp(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.is_corrupt)
             for packet in chain(first, demuxed)

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from videogn.decoder.probe import Probe, decoded, open_container, packets, probe, video_streams
@@ -63,6 +64,7 @@ class PyAVVideo:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._converter = VideoReformatter()
         self._container = open_container(path)
         try:
             self._index(probe(path, self._container))
@@ -191,5 +193,7 @@ class PyAVVideo:
 
     def _pixels(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
         height, width = self._stored_size  # of the first frame: some streams change size on the way
-        pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=SWS_BILINEAR)
+        # Without a converter of our own PyAV 19 keeps one for all videos, whose threads a forked worker would wait for in vain.
+        converted = self._converter.reformat(frame, width, height, "rgb24", interpolation=SWS_BILINEAR, threads=1)
+        pixels = converted.to_ndarray()
         return np.rot90(pixels, self._quarter_turns)
