@@ -15,6 +15,19 @@ if not os.environ.get("JAXTYPING_DISABLE"):
     for room in ("dataset", "sampler", "transform", "decoder", "encoder", "norm", "model", "evaluation", "training"):
         install_import_hook(f"videogn.{room}", "beartype.beartype")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that needs a GPU skips without one; with REQUIRE_GPU=1 it runs, and fails."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked or os.environ.get("REQUIRE_GPU") == "1":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
 REAL_VIDEOS = Path(os.environ.get("VIDEOGN_TEST_VIDEOS", Path(__file__).parents[2] / "shared" / "videos"))
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8
 
-if TYPE_CHECKING:  # decoders import this module and must start without torch
+if TYPE_CHECKING:  # decoders import this module and must start without torch; kernels, where nothing but torch is installed
+    from jaxtyping import Bool, Float64, Int64, UInt8
     from torch import Tensor
 
 

@@ -60,7 +60,7 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
     ("overrides", "message"),
     [
         (["batch_sise=4"], r"batch_sise: no such key or group .*nearest: .*batch_size"),
-        (["norm=grup_norm"], r"norm=grup_norm: not one of batch_norm, group_norm; nearest: group_norm"),
+        (["norm=grup_norm"], r"norm=grup_norm: not one of batch_norm, .*, sync_batch_norm; nearest: group_norm"),
         (["dataset.rot=x"], r"dataset\.rot: .*nearest: dataset\.root"),
         (["norm=grup_norm,batch_norm", "-m"], r"norm=grup_norm: not one of"),
         (["batch_sise=4,8", "-m"], r"batch_sise: no such key"),

@@ -181,7 +181,7 @@ def test_torch_still_cancels_in_channels_last() -> None:
         ({"weight": torch.ones(3)}, r"weight is \(3,\) float32; x has 64 channels"),
         ({"residual": torch.ones(2, 64, 1, 1, 1)}, r"residual is \(2, 64, 1, 1, 1\) float32, x is \(2, 64, 2, 2, 2\)"),
         ({"activation": "gelu"}, "activation='gelu'; use None, 'relu' or 'silu'"),
-        ({"backend": "cuda"}, "backend='cuda'; use one of reference, aten"),
+        ({"backend": "cuda"}, "backend='cuda'; use one of reference, aten, triton"),
         ({"x": torch.ones(2, 64, 2, 2, 2, dtype=torch.int64)}, "int64; it must be floating point"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -58,9 +58,21 @@ def test_keeps_shape_dtype_and_memory_format(norm: Build, dtype: torch.dtype, me
     assert torch.equal(x, before)
 
 
+def test_zero_init_wants_a_gamma_that_is_learnt(norm: Build) -> None:
+    """Otherwise the branch would stay at 0."""
+    if [parameter for parameter in norm(64).parameters() if parameter.requires_grad]:
+        assert norm(64, zero_init=True).zero_init
+    else:
+        with pytest.raises(InputError, match=r"zero_init=True; .*: set model\.zero_init=false"):
+            norm(64, zero_init=True)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_zero_init_starts_as_the_residual(norm: Build, activation: str | None) -> None:
-    layer = norm(64, activation=activation, zero_init=True)
+    try:
+        layer = norm(64, activation=activation, zero_init=True)
+    except InputError:
+        pytest.skip("refuses zero_init")
     assert not layer.weight.any()
     assert torch.equal(layer(clip(), clip(1)), ACTIVATIONS[activation](clip(1)))
     with torch.no_grad():
@@ -72,13 +84,18 @@ def test_zero_init_starts_as_the_residual(norm: Build, activation: str | None) -
 
 def test_answers_its_no_decay_parameters(norm: Build) -> None:
     layer = norm(64)
-    assert {id(p) for p in layer.no_decay_parameters()} == {id(layer.weight), id(layer.bias)}
+    assert {id(p) for p in layer.no_decay_parameters()} == {id(p) for p in layer.parameters()}
+    assert [name for name, _ in layer.named_parameters()] in (["weight", "bias"], [])
 
 
 def test_repr_names_the_channels(norm: Build) -> None:
-    text = repr(norm(64, activation="relu", zero_init=True))
+    text = repr(norm(64, activation="relu"))
     assert "C=64" in text
-    assert "activation=relu, zero_init" in text
+    assert "activation=relu" in text
+    try:
+        assert "zero_init" in repr(norm(64, zero_init=True))
+    except InputError:
+        assert "zero_init" not in text
 
 
 def test_errors_name_the_remedy(norm: Build) -> None:

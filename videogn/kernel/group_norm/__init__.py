@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,9 +12,13 @@ from videogn.kernel.group_norm import aten, reference
 from videogn.types import InputError
 
 Activation = Literal["relu", "silu"]
-Backend = Literal["reference", "aten"]
+Backend = Literal["reference", "aten", "triton"]
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {"reference": reference.group_norm, "aten": aten.group_norm}
+if importlib.util.find_spec("triton"):  # it comes with torch on Linux
+    from videogn.kernel.group_norm import operator
+
+    BACKENDS["triton"] = operator.group_norm
 
 
 def group_norm(
@@ -37,7 +42,8 @@ def group_norm(
         eps: added to the variance, in units of x squared.
         residual: of the shape of x.
         activation: None, "relu" or "silu".
-        backend: "reference" is the definition, "aten" torch's own kernel; None takes the fastest that serves x.
+        backend: "reference" is the definition, "aten" torch's own kernel, "triton" ours for GPUs (on a CPU, the same
+            operator in plain torch operations); None takes "triton" on a GPU where it is installed, else "aten".
 
     Returns:
         A tensor with the shape, the dtype and the memory format of x, also under autocast.
@@ -59,7 +65,9 @@ def group_norm(
         raise InputError(f"GroupNorm: activation={activation!r}; use None, 'relu' or 'silu'")
     if backend is not None and backend not in BACKENDS:
         raise InputError(f"GroupNorm: backend={backend!r}; use one of {', '.join(BACKENDS)}")
-    return BACKENDS[backend or "aten"](x, weight, bias, num_groups, eps, residual, activation)
+    if backend is None:
+        backend = "triton" if x.is_cuda and "triton" in BACKENDS else "aten"
+    return BACKENDS[backend](x, weight, bias, num_groups, eps, residual, activation)
 
 
 def check_groups(num_groups: int, channels: int) -> None:
