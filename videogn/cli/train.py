@@ -65,7 +65,7 @@ def train(config: DictConfig) -> int:
     if config.trainer.get("sync_batchnorm"):
         raise InputError(
             "trainer.sync_batchnorm: Lightning would put a plain SyncBatchNorm in place of our norms and drop their residual "
-            "addition and activation; leave it out, norm=group_norm needs no synchronisation"
+            "addition and activation; norm=sync_batch_norm synchronises, norm=group_norm need not"
         )
     torch.manual_seed(config.seed)
     network = build_network(config, len(manifest.classes))
