@@ -57,15 +57,28 @@ def test_nearest_divisor_is_taken_openly(channels: int, taken: int) -> None:
     if taken == 32:  # nothing to warn of: warnings are errors here
         layer = GroupNorm(channels, on_indivisible="nearest")
     else:
-        with pytest.warns(UserWarning, match=rf"num_groups=32 does not divide channels={channels}; .* {taken} groups"):
+        with pytest.warns(
+            UserWarning, match=rf"num_groups=32 does not divide channels={channels}; .* {taken} groups of {channels // taken}$"
+        ):
             layer = GroupNorm(channels, on_indivisible="nearest")
     assert f"G={taken}, C={channels}" in repr(layer)
     assert layer(draw(2, channels, 2, 2, 2)).shape == (2, channels, 2, 2, 2)
 
 
-def test_of_two_equally_near_divisors_the_smaller() -> None:
-    with pytest.warns(UserWarning, match="4 groups"):
+def test_of_two_equally_near_divisors() -> None:
+    """More values a group: fewer groups, or more channels in each."""
+    with pytest.warns(UserWarning, match="num_groups=5 .* nearest divisor, 4: 4 groups of 6"):
         assert GroupNorm(24, num_groups=5, on_indivisible="nearest").num_groups == 4
+    with pytest.warns(UserWarning, match="channels_per_group=5 .* nearest divisor, 6: 4 groups of 6"):
+        assert GroupNorm(24, channels_per_group=5, on_indivisible="nearest").num_groups == 4
+
+
+def test_by_channels_per_group() -> None:
+    """The paper's other table: the same C/G in every layer, so that G grows with C."""
+    assert [GroupNorm(channels, channels_per_group=16).num_groups for channels in (64, 256, 2048)] == [4, 16, 128]
+    x = draw(2, 64, 3, 4, 4)
+    assert torch.equal(GroupNorm(64, channels_per_group=16)(x), GroupNorm(64, num_groups=4)(x))
+    assert GroupNorm(64).num_groups == 32
 
 
 def test_another_rule_for_indivisible_is_an_error() -> None:
@@ -74,7 +87,14 @@ def test_another_rule_for_indivisible_is_an_error() -> None:
         construct(GroupNorm.__new__(GroupNorm), 64, on_indivisible="floor")
 
 
-def test_indivisible_is_an_error_that_lists_what_fits() -> None:
+@pytest.mark.parametrize("name", ["num_groups", "channels_per_group"])
+@pytest.mark.parametrize(("number", "rule"), [(7, "error"), (0, "error"), (0, "nearest"), (-8, "nearest")])
+def test_indivisible_is_an_error_that_lists_what_fits(name: str, number: int, rule: str) -> None:
     with pytest.raises(InputError) as error:
-        GroupNorm(64, num_groups=7)
-    assert str(error.value) == ("GroupNorm: num_groups=7 does not divide channels=64; use one of 1, 2, 4, 8, 16, 32, 64")
+        GroupNorm(64, **{name: number}, on_indivisible=rule)
+    assert str(error.value) == f"GroupNorm: {name}={number} does not divide channels=64; use one of 1, 2, 4, 8, 16, 32, 64"
+
+
+def test_both_numbers_are_an_error() -> None:
+    with pytest.raises(InputError, match="num_groups=8 and channels_per_group=8; give one, and null for the other"):
+        GroupNorm(64, num_groups=8, channels_per_group=8)

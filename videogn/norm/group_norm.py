@@ -25,16 +25,20 @@ class GroupNorm(Norm, nn.GroupNorm):
         channels: C.
         activation: None, "relu" or "silu".
         zero_init: gamma starts at 0.
-        num_groups: G, which must divide C; 1 is LayerNorm over (C, T, H, W), C is InstanceNorm.
+        num_groups: G, which must divide C; 1 is LayerNorm over (C, T, H, W), C is InstanceNorm. None is 32, the paper's,
+            unless `channels_per_group` is given.
+        channels_per_group: C/G, which must divide C; in place of `num_groups`.
         eps: added to the variance, in units of x squared.
-        on_indivisible: where G does not divide C, "error" refuses; "nearest" takes the divisor of C nearest to G (of
-            two equally near the smaller, which has more values a group) and warns which.
+        on_indivisible: where the number does not divide C, "error" refuses; "nearest" takes the divisor of C nearest to it
+            (of two equally near the one with more values a group) and warns which.
 
     Raises:
-        InputError: G does not divide C, or an unknown `on_indivisible`.
+        InputError: the number does not divide C, both numbers are given, or an unknown `on_indivisible`.
 
     Source: Wu & He, Group Normalization, ECCV 2018, arXiv:1803.08494.
     """
+
+    fuses_tail = True
 
     def __init__(
         self,
@@ -42,32 +46,50 @@ class GroupNorm(Norm, nn.GroupNorm):
         activation: Activation | None = None,
         zero_init: bool = False,
         *,
-        num_groups: int = 32,
+        num_groups: int | None = None,
+        channels_per_group: int | None = None,
         eps: float = 1e-5,
         on_indivisible: Literal["error", "nearest"] = "error",
     ) -> None:
         if on_indivisible not in ("error", "nearest"):
             raise InputError(f"GroupNorm: on_indivisible={on_indivisible!r}; use 'error' or 'nearest'")
-        if on_indivisible == "nearest" and channels % num_groups:
-            asked = num_groups
-            num_groups = min(divisors(channels), key=lambda count: abs(count - asked))
-            warnings.warn(
-                f"GroupNorm: num_groups={asked} does not divide channels={channels}; "
-                f"takes the nearest divisor, {num_groups} groups",
-                stacklevel=2,
+        if num_groups is not None and channels_per_group is not None:
+            raise InputError(
+                f"GroupNorm: num_groups={num_groups} and channels_per_group={channels_per_group}; "
+                "give one, and null for the other"
             )
-        check_groups(num_groups, channels)
+        if channels_per_group is None:
+            num_groups = _divisor("num_groups", 32 if num_groups is None else num_groups, channels, on_indivisible)
+        else:
+            num_groups = channels // _divisor("channels_per_group", channels_per_group, channels, on_indivisible)
         super().__init__(channels, activation, zero_init, num_groups=num_groups, num_channels=channels, eps=eps)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] - torch calls x `input`
-        self, x: Float[Tensor, "N C T H W"], residual: Float[Tensor, "N C T H W"] | None = None
-    ) -> Float[Tensor, "N C T H W"]:
+        self, x: Float[Tensor, "N C *S"], residual: Float[Tensor, "N C *S"] | None = None
+    ) -> Float[Tensor, "N C *S"]:
         """The kernel does the tail too."""
         return group_norm(x, self.weight, self.bias, self.num_groups, self.eps, residual, self.activation)
 
-    def normalize(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T H W"]:
+    def normalize(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         """(x - mean) / sqrt(var + eps) * gamma + beta"""
         return group_norm(x, self.weight, self.bias, self.num_groups, self.eps)
 
     def extra_repr(self) -> str:
         return f"G={self.num_groups}, {super().extra_repr()}, eps={self.eps}"
+
+
+def _divisor(name: str, number: int, channels: int, on_indivisible: str) -> int:
+    """`number` if it divides the channels, or the divisor that `on_indivisible` allows in its place."""
+    if on_indivisible == "error" or number < 1 or channels % number == 0:
+        check_groups(number, channels, name)
+        return number
+    # Of two equally near, the fewer groups or the more channels in each: the one with more values a group.
+    fitting = divisors(channels) if name == "num_groups" else divisors(channels)[::-1]
+    nearest = min(fitting, key=lambda divisor: abs(divisor - number))
+    num_groups = nearest if name == "num_groups" else channels // nearest
+    warnings.warn(
+        f"GroupNorm: {name}={number} does not divide channels={channels}; takes the nearest divisor, {nearest}: "
+        f"{num_groups} groups of {channels // num_groups}",
+        stacklevel=3,
+    )
+    return nearest

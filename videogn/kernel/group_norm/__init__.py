@@ -70,15 +70,15 @@ def group_norm(
     return BACKENDS[backend](x, weight, bias, num_groups, eps, residual, activation)
 
 
-def check_groups(num_groups: int, channels: int) -> None:
-    """Raise InputError unless `num_groups` divides `channels`."""
-    if num_groups < 1 or channels % num_groups:
+def check_groups(number: int, channels: int, name: str = "num_groups") -> None:
+    """Raise InputError unless `number`, of groups or of the channels in each, divides `channels`."""
+    if number < 1 or channels % number:
         fitting = ", ".join(map(str, divisors(channels)))
-        raise InputError(f"GroupNorm: num_groups={num_groups} does not divide channels={channels}; use one of {fitting}")
+        raise InputError(f"GroupNorm: {name}={number} does not divide channels={channels}; use one of {fitting}")
 
 
 def divisors(channels: int) -> list[int]:
-    """Every group count that fits, in rising order."""
+    """Every count of groups, or of channels in each, that fits; in rising order."""
     return [count for count in range(1, channels + 1) if channels % count == 0]
 
 
