@@ -1,6 +1,6 @@
 """The contracts between the rooms, and the legend of axes.
 
-N clips, C channels, T frames, H height, W width, G groups, K classes.
+N clips, C channels, T frames, H height, W width, S positions (T, H, W of a clip), G groups, K classes.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class BatchRenorm(Norm, nn.BatchNorm3d):  # pyright: ignore[reportIncompatibleMe
     running_var: Any
     num_batches_tracked: Any
 
-    def normalize(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T H W"]:
+    def normalize(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         """((x - mean) / sqrt(var + eps) * r + d) * gamma + beta, or with the running statistics in evaluation"""
         if not self.training:
             return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)

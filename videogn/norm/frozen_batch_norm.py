@@ -49,7 +49,7 @@ class FrozenBatchNorm(Norm):
     running_mean: Any
     running_var: Any
 
-    def normalize(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T H W"]:
+    def normalize(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         """(x - running_mean) / sqrt(running_var + eps) * weight + bias, in the dtype of x"""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale

@@ -30,7 +30,7 @@ class NoNorm(Norm):
             raise InputError("NoNorm: zero_init=True; there is no gamma that could start at 0: set model.zero_init=false")
         super().__init__(channels, activation, zero_init)
 
-    def normalize(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T H W"]:
+    def normalize(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         """x"""
         return x
 

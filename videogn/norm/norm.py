@@ -18,7 +18,8 @@ class Norm(nn.Module):
 
         y = activation(normalize(x) + residual)
 
-    The tail belongs to the layer, so that a layer may fuse it. A subclass writes `normalize` and keeps shape, dtype and
+    x is (N, C, *S): clips, for which S is (T, H, W), and where the layer does not say otherwise images or sequences too. The
+    tail belongs to the layer, so that a layer may fuse it. A subclass writes `normalize` and keeps shape, dtype and
     memory format. It may also derive from torch's own class, which then makes the parameters (and so the state keys)
     from `torch_arguments`, and by which torch's tools recognise it:
 
@@ -33,6 +34,9 @@ class Norm(nn.Module):
     Raises:
         InputError: an activation of another name, or fewer than one channel.
     """
+
+    # Whether residual and activation are computed with the norm, and not after it.
+    fuses_tail = False
 
     # torch's classes declare these as optional, but ours always have them.
     weight: Any
@@ -52,13 +56,11 @@ class Norm(nn.Module):
         self.zero_init = zero_init
         super().__init__(**torch_arguments)
 
-    def normalize(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T H W"]:
+    def normalize(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         """x with its statistics taken out, times gamma, plus beta."""
         raise NotImplementedError
 
-    def forward(
-        self, x: Float[Tensor, "N C T H W"], residual: Float[Tensor, "N C T H W"] | None = None
-    ) -> Float[Tensor, "N C T H W"]:
+    def forward(self, x: Float[Tensor, "N C *S"], residual: Float[Tensor, "N C *S"] | None = None) -> Float[Tensor, "N C *S"]:
         """activation(normalize(x) + residual)"""
         y = self.normalize(x)
         if residual is not None:

@@ -47,13 +47,13 @@ class SyncBatchNorm(Norm, nn.SyncBatchNorm):  # pyright: ignore[reportIncompatib
     running_var: Any
     num_batches_tracked: Any
 
-    def normalize(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T H W"]:
+    def normalize(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         """torch.nn.SyncBatchNorm, on a CPU too"""
         if not self.training or _num_ranks() == 1 or x.device.type != "cpu":
             return nn.SyncBatchNorm.forward(self, x)
         return self._normalize_on_cpu(x)
 
-    def _normalize_on_cpu(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T H W"]:
+    def _normalize_on_cpu(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         over = [0, *range(2, x.ndim)]
         wide = x if x.dtype == torch.float64 else x.float()
         count = x.new_full((1,), x.numel() // x.shape[1], dtype=wide.dtype)
