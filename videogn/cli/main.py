@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a classifier and test it; -m trains every combination of values",
     "evaluate": "test a trained classifier",
     "predict": "classify video files",
+    "inspect": "show a network's layers, norms, FLOPs and the bytes kept for the backward pass",
     "export": "write a classifier for another runtime, and prove that it agrees",
 }
 
@@ -39,6 +40,7 @@ examples
   videogn evaluate checkpoint=RUN evaluation=ten_clip
   videogn predict RUN clip.mp4 folder/ --output json
   videogn export checkpoint=RUN export=onnx
+  videogn inspect model=i3d_r50 norm=group_norm
 
 `videogn COMMAND --help` shows what can be set.
 RUN is a run folder, for instance runs/train/motion_resnet3d_tiny_group_norm/<time>.

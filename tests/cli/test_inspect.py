@@ -1,0 +1,47 @@
+"""videogn inspect, as a user calls it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+
+def test_shows_layers_and_sums(videogn: Callable) -> None:
+    outcome = videogn("inspect", "model=r3d_18", "norm=group_norm", "clip_length=16", "crop_size=112")
+    assert outcome.status == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["layer", "type", "output", "G", "C/G", "activation", "gamma", "decay", "parameters"]
+    norms = [line.split() for line in lines if "GroupNorm" in line]
+    assert len(norms) == 20
+    # The last norm of each of 8 blocks starts at 0; groups of 2 to 16 channels; no norm decays.
+    assert sum("0" in words for words in norms) == 8
+    assert all("32" in words and "no" in words for words in norms)
+    assert "…" not in outcome.out
+    # torchvision's documentation gives 33,371,472 for R3D-18 with 400 classes, and 40.70 GMACs for 16 x 112 x 112.
+    assert any(line.startswith("33,371,472 parameters; weight decay reaches 33,36") for line in lines)
+    found = re.search(r"a clip of 3 x 16 x 112 x 112: ([\d.]+) GFLOPs", lines[-1])
+    assert found
+    assert float(found[1]) == pytest.approx(2 * 40.70, abs=0.02)  # 40.70 is rounded to two decimals, and doubled
+
+
+def test_weight_decay_of_the_norms_is_a_switch(videogn: Callable) -> None:
+    outcome = videogn("inspect", "norm_weight_decay=true", "clip_length=8", "crop_size=64")
+    assert all(" yes " in line for line in outcome.out.splitlines() if "GroupNorm" in line)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["norm.num_groups=7"], r"num_groups=7 does not divide channels=32; use one of 1, 2, 4, 8, 16, 32"),
+        (["model=i3d_r50", "clip_length=1"], r"a clip of 3 x 1 x 224 x 224: .*; give a larger one"),
+        (["clip_length=0"], r"clip_length=0: give a whole number, 1 or more"),
+        (["num_classes=many"], r"num_classes=many: give a whole number"),
+        (["norm=none"], r"NoNorm: zero_init=True; .* set model\.zero_init=false"),
+        (["modle=i3d_r50"], r"modle"),
+        (["seed=1"], r"seed"),
+    ],
+)
+def test_bad_input_is_one_line(videogn: Callable, overrides: list[str], message: str) -> None:
+    assert re.search(message, videogn("inspect", *overrides).refusal())

@@ -1,0 +1,82 @@
+"""What `inspect_network` counts against counts by hand and by another program."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from videogn.norm.batch_norm import BatchNorm
+from videogn.norm.group_norm import GroupNorm
+from videogn.report.model import inspect_network
+from videogn.types import InputError
+
+
+class Block(nn.Module):
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 8, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False)
+        self.norm = norm
+        self.unused = nn.Identity()
+        self.pool = nn.MaxPool3d(2)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.unused(self.norm(self.conv(x)))).mean((2, 3, 4)))
+
+
+def test_counts_equal_those_by_hand() -> None:
+    network = Block(GroupNorm(8, "relu", zero_init=True, num_groups=4))
+    found = inspect_network(network, (3, 4, 12, 12), list(network.conv.parameters()))
+    convolution = 8 * 4 * 6 * 6  # elements of its output
+    assert found.parameters == 8 * 3 * 75 + 16 + 45
+    assert found.decaying_parameters == 8 * 3 * 75
+    assert found.flops == 2 * (convolution * 3 * 75 + 8 * 5)
+    # Kept: the clip and the norm's input, for their convolution and norm; the norm's output, for ReLU and the pool; mean and
+    # rstd of 4 groups; the pool's indices (int64); the head's input.
+    pooled = 8 * 2 * 3 * 3
+    assert found.bytes_kept == 4 * (3 * 4 * 12 * 12 + 2 * convolution + 2 * 4 + 8) + 8 * pooled
+
+    conv, norm, pool, head = found.layers
+    assert [layer.name for layer in found.layers] == ["conv", "norm", "pool", "head"]
+    assert (conv.kind, conv.output, conv.parameters, conv.is_norm, conv.decays) == ("Conv3d", (8, 4, 6, 6), 1800, False, True)
+    assert (norm.kind, norm.num_groups, norm.channels_per_group) == ("GroupNorm", 4, 2)
+    assert (norm.activation, norm.is_fused, norm.starts_at_zero, norm.decays) == ("relu", True, True, False)
+    assert (pool.output, pool.parameters, pool.decays) == ((8, 2, 3, 3), 0, None)
+    assert head.output == (5,)
+
+
+def test_a_batch_norm_has_no_groups_and_its_tail_follows() -> None:
+    network = Block(BatchNorm(8, "relu"))
+    norm = inspect_network(network, (3, 4, 12, 12), []).layers[1]
+    assert (norm.is_norm, norm.num_groups, norm.channels_per_group, norm.is_fused, norm.starts_at_zero) == (
+        True,
+        None,
+        None,
+        False,
+        False,
+    )
+
+
+@pytest.mark.parametrize(("num_frames", "mebibytes"), [(8, 523), (32, 2092)])
+def test_pytorchvideos_i3d_keeps_what_was_counted_before(num_frames: int, mebibytes: int) -> None:
+    """PERFORMANCE.md has these two, counted on the meta device by another program."""
+    resnet = pytest.importorskip("pytorchvideo.models.resnet", reason="pip install pytorchvideo")
+    network = resnet.create_resnet(
+        stem_conv_kernel_size=(5, 7, 7),
+        stage1_pool=nn.MaxPool3d,
+        stage_conv_a_kernel_size=(
+            (3, 1, 1),
+            [(3, 1, 1), (1, 1, 1)],
+            [(3, 1, 1), (1, 1, 1)],
+            [(1, 1, 1), (3, 1, 1)],
+        ),
+        head_pool_kernel_size=(num_frames // 2, 7, 7),
+    )
+    found = inspect_network(network, (3, num_frames, 224, 224), [])
+    assert found.bytes_kept / 2**20 == pytest.approx(mebibytes, rel=0.002)
+
+
+def test_a_clip_that_is_too_small() -> None:
+    with pytest.raises(InputError, match=r"Block: a clip of 3 x 1 x 2 x 2: .*; give a larger one"):
+        inspect_network(Block(GroupNorm(8, num_groups=4)), (3, 1, 2, 2), [])

@@ -1,0 +1,71 @@
+"""videogn inspect"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from videogn.configuration import run_application
+from videogn.types import InputError
+
+
+def run(arguments: Sequence[str]) -> int:
+    return run_application("inspect", arguments, inspect)
+
+
+def inspect(config: DictConfig) -> int:
+    """Print the layers of a network and its sums."""
+    for key in ("num_classes", "clip_length", "crop_size"):
+        if not isinstance(config[key], int) or config[key] < 1:
+            raise InputError(f"{key}={config[key]}: give a whole number, 1 or more")
+    # Imported once the command line is known to be sound: torch takes seconds.
+    import torch
+
+    from videogn.prediction.load import build_network
+    from videogn.report.model import Inspection, Layer, inspect_network
+    from videogn.training.parameter_groups import parameter_groups
+
+    def row(layer: Layer) -> list[str]:
+        tail = f"{layer.activation}{', fused' if layer.is_fused else ''}" if layer.activation else ""
+        return [
+            layer.name,
+            layer.kind,
+            " x ".join(map(str, layer.output)),
+            "" if layer.num_groups is None else str(layer.num_groups),
+            "" if layer.channels_per_group is None else str(layer.channels_per_group),
+            tail,
+            "0" if layer.starts_at_zero else "",
+            "" if layer.decays is None else "yes" if layer.decays else "no",
+            f"{layer.parameters:,}" if layer.parameters else "",
+        ]
+
+    def totals(found: Inspection) -> list[str]:
+        shape = f"3 x {config.clip_length} x {config.crop_size} x {config.crop_size}"
+        norms = [layer for layer in found.layers if layer.is_norm]
+        return [
+            f"{len(found.layers)} layers, {len(norms)} of them norms, "
+            f"of which {sum(layer.starts_at_zero for layer in norms)} start at gamma = 0",
+            f"{found.parameters:,} parameters; weight decay reaches {found.decaying_parameters:,}",
+            f"a clip of {shape}: {found.flops / 1e9:,.2f} GFLOPs forward (a multiply-add is two), "
+            f"{found.bytes_kept / 2**20:,.1f} MiB kept for the backward pass in fp32",
+        ]
+
+    with torch.device("meta"):
+        network = build_network(config, config.num_classes)
+    decaying = parameter_groups(network, config.norm_weight_decay)[0]["params"]
+    clip = (3, config.clip_length, config.crop_size, config.crop_size)
+    found = inspect_network(network, clip, decaying)
+    table = Table(box=None, pad_edge=False)
+    for column in ("layer", "type", "output", "G", "C/G", "activation", "gamma", "decay", "parameters"):
+        table.add_column(column, justify="right" if column in ("G", "C/G", "gamma", "parameters") else "left", no_wrap=True)
+    for layer in found.layers:
+        table.add_row(*row(layer))
+    # As wide as the table, whatever the terminal: a name cut short is no name.
+    Console(width=Console(width=1000).measure(table).maximum).print(table)
+    print()
+    for line in totals(found):
+        print(line)
+    return 0
