@@ -48,6 +48,7 @@ def train(config: DictConfig) -> int:
     from videogn.training.classifier import Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.interrupt import LastCheckpoint
+    from videogn.training.precise_statistics import PreciseStatistics
     from videogn.training.progress import TrainingProgress
     from videogn.training.quiet import guarded, quiet
 
@@ -81,7 +82,7 @@ def train(config: DictConfig) -> int:
     trainer = instantiate(
         config.trainer,
         logger=loggers or False,
-        callbacks=[*callbacks, last, TrainingProgress()],
+        callbacks=[*callbacks, PreciseStatistics(), last, TrainingProgress()],
         default_root_dir=str(out),
     )
 

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogn.norm.norm import Activation, Norm
+from videogn.types import InputError
 
 
 class BatchNorm(Norm, nn.BatchNorm3d):  # pyright: ignore[reportIncompatibleMethodOverride] - torch's x is `input`
@@ -22,6 +23,11 @@ class BatchNorm(Norm, nn.BatchNorm3d):  # pyright: ignore[reportIncompatibleMeth
         zero_init: gamma starts at 0.
         eps: added to the variance, in units of x squared.
         momentum: share of the newest batch in the running averages; None keeps the plain mean of all batches.
+        precise_batches: training batches over which mean and variance are taken anew, with the weights as they then are, before
+            each validation; 0 keeps the running averages. The layer only says so: videogn.training.precise_statistics does it.
+
+    Raises:
+        InputError: precise_batches below 0.
 
     Source: Ioffe & Szegedy, Batch Normalization, ICML 2015, arXiv:1502.03167.
     """
@@ -34,10 +40,14 @@ class BatchNorm(Norm, nn.BatchNorm3d):  # pyright: ignore[reportIncompatibleMeth
         *,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
+        precise_batches: int = 0,
     ) -> None:
+        if precise_batches < 0:
+            raise InputError(f"BatchNorm: precise_batches={precise_batches}; give 0 or more training batches")
+        self.precise_batches = precise_batches
         super().__init__(channels, activation, zero_init, num_features=channels, eps=eps, momentum=momentum)
 
-    def normalize(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T H W"]:
+    def normalize(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         """torch.nn.BatchNorm3d"""
         return nn.BatchNorm3d.forward(self, x)
 
