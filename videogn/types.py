@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-
 if TYPE_CHECKING:  # decoders import this module and must start without torch; kernels, where nothing but torch is installed
+    import numpy as np
     from jaxtyping import Bool, Float64, Int64, UInt8
     from torch import Tensor
 

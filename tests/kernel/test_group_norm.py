@@ -135,6 +135,20 @@ def test_keeps_dtype_and_memory_format(backend: str, layout: str, dtype: torch.d
     torch.testing.assert_close(y.double(), expected, atol=atol, rtol=rtol)
 
 
+@pytest.mark.parametrize("mean", [0.0, 64.0], ids=["centered", "far"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bf16_is_rounded_once(backend: str, layout: str, mean: float) -> None:
+    x = draw((2, 8, 2, 9, 9), mean).bfloat16().to(memory_format=LAYOUTS[layout])
+    weight, bias = draw((8,), 1, seed=1), draw((8,), seed=2)
+    y = group_norm(x, weight, bias, 4, EPS, backend=backend)  # type: ignore[arg-type]
+    # The result, by half an eps of its own. Inside, fp32: four roundings of values up to 8, and of squares where torch takes
+    # E[x^2] - E[x]^2, which with bf16's few digits never cancel to less than their rounding.
+    inside = 4 * torch.finfo(torch.float32).eps * 8 * (8 + mean**2)
+    expected = definition(x, weight, bias, 4, None, None)
+    torch.testing.assert_close(y.double(), expected, atol=inside, rtol=torch.finfo(torch.bfloat16).eps / 2)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_clip_does_not_see_its_batch(backend: str) -> None:
     x, weight, bias = draw((5, 8, 3, 5, 5), mean=2), draw((8,), 1, seed=1), draw((8,), seed=2)
