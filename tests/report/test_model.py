@@ -60,7 +60,7 @@ def test_a_batch_norm_has_no_groups_and_its_tail_follows() -> None:
 
 @pytest.mark.parametrize(("num_frames", "mebibytes"), [(8, 523), (32, 2092)])
 def test_pytorchvideos_i3d_keeps_what_was_counted_before(num_frames: int, mebibytes: int) -> None:
-    """PERFORMANCE.md has these two, counted on the meta device by another program."""
+    """Two numbers of another program, which counted on the meta device too."""
     resnet = pytest.importorskip("pytorchvideo.models.resnet", reason="pip install pytorchvideo")
     network = resnet.create_resnet(
         stem_conv_kernel_size=(5, 7, 7),
