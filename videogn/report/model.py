@@ -65,10 +65,9 @@ def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn
     clips = torch.empty((2, *clip), device="meta")
     layers: list[Layer] = []
     try:
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            network(clips)
         with _watched(network, facts, layers):
-            with FlopCounterMode(display=False) as flops, torch.no_grad():
-                network(clips)
-            layers.clear()
             bytes_kept = _bytes_kept(network, clips)
     except (RuntimeError, ValueError) as error:
         shape = " x ".join(map(str, clip))
@@ -121,13 +120,10 @@ def _facts(module: nn.Module, decays: set[int]) -> dict[str, Any]:
 @contextmanager
 def _watched(network: nn.Module, facts: dict[str, dict[str, Any]], layers: list[Layer]) -> Iterator[None]:
     """Writes down every module without children that has parameters, is a norm, or changes the shape."""
-    counted: set[int] = set()
-
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
         if parameters or facts[name]["is_norm"] or inputs[0].shape != output.shape:
-            first = id(module) not in counted or not any(layer.name == name for layer in layers)
-            counted.add(id(module))
+            first = not any(layer.name == name for layer in layers)
             layers.append(Layer(name, output=tuple(output.shape[1:]), parameters=parameters * first, **facts[name]))
 
     handles = [

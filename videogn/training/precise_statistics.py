@@ -67,11 +67,13 @@ def moments(network: nn.Module, layers: Sequence[Any], inputs: Iterable[Tensor])
         layers: its torch batch norms.
         inputs: batches of any sizes, (N, C, T, H, W).
     """
-    found = [layer.running_mean.new_zeros(1 + 2 * layer.num_features) for layer in layers]
+    # fp32 at least: bf16 counts to 256.
+    wide = [torch.promote_types(layer.running_mean.dtype, torch.float32) for layer in layers]
+    found = [layer.running_mean.new_zeros(1 + 2 * layer.num_features, dtype=w) for layer, w in zip(layers, wide, strict=True)]
 
     def keep(index: int, layer: Any, x: Tensor) -> None:
         # With momentum 1 the running statistics are the batch's own; the variance is the unbiased one.
-        count = x.new_full((1,), x.numel() // x.shape[1], dtype=layer.running_var.dtype)
+        count = found[index].new_full((1,), x.numel() // x.shape[1])
         batch = torch.cat([count, layer.running_mean, layer.running_var * (count - 1)])
         found[index] = merge(found[index], batch)
 
