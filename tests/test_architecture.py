@@ -1,4 +1,4 @@
-"""The rules of the architecture that the source can be asked about: who imports whom, where heavy libraries live, what conf/ names."""
+"""The rules of the architecture that the source can be asked: who imports whom, where heavy libraries live, what conf/ names."""
 
 from __future__ import annotations
 

@@ -120,6 +120,7 @@ def _facts(module: nn.Module, decays: set[int]) -> dict[str, Any]:
 @contextmanager
 def _watched(network: nn.Module, facts: dict[str, dict[str, Any]], layers: list[Layer]) -> Iterator[None]:
     """Writes down every module without children that has parameters, is a norm, or changes the shape."""
+
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
         if parameters or facts[name]["is_norm"] or inputs[0].shape != output.shape:
