@@ -58,6 +58,23 @@ def test_a_batch_norm_has_no_groups_and_its_tail_follows() -> None:
     )
 
 
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 3, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(self.conv(x))
+        return (y * y.transpose(3, 4)).mean((2, 3, 4))
+
+
+def test_a_shared_layer_and_a_view_count_once() -> None:
+    found = inspect_network(Twice(), (3, 2, 4, 4), [])
+    assert [(layer.name, layer.parameters) for layer in found.layers] == [("conv", 9), ("conv", 0)]
+    # The clip and what both convolutions give; the view of the last is the same memory.
+    assert found.bytes_kept == 4 * 3 * (3 * 2 * 4 * 4)
+
+
 @pytest.mark.parametrize(("num_frames", "mebibytes"), [(8, 523), (32, 2092)])
 def test_pytorchvideos_i3d_keeps_what_was_counted_before(num_frames: int, mebibytes: int) -> None:
     """Two numbers of another program, which counted on the meta device too."""
