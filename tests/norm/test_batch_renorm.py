@@ -35,7 +35,7 @@ def definition(layer: BatchRenorm, x: Tensor, running_mean: Tensor, running_var:
     return torch.stack(channels, 1)
 
 
-@pytest.mark.parametrize("scale", [1.1, 4.0], ids=["inside_the_limits", "clipped"])
+@pytest.mark.parametrize("scale", [1.1, 4.0, 0.3], ids=["inside_the_limits", "above", "below"])
 def test_matches_the_paper(scale: float) -> None:
     layer = from_the_start()
     x = draw(0, scale, 0.1).requires_grad_()
@@ -51,9 +51,9 @@ def test_matches_the_paper(scale: float) -> None:
     for one, other in zip(gradients, others, strict=True):
         # Sums of 150 terms: the square root of their number in the same roundings.
         torch.testing.assert_close(one.double(), other.double(), atol=12 * atol, rtol=0)
-    r_is_clipped = scale > layer.r_max
     std = x.detach().double().std((0, 2, 3, 4), correction=0)
-    assert bool((std > layer.r_max).all()) is r_is_clipped
+    assert bool((std > layer.r_max).all()) is (scale == 4.0)
+    assert bool((std < 1 / layer.r_max).all()) is (scale == 0.3)
     # And the averages, of the biased variance.
     batch_var, batch_mean = torch.var_mean(x.detach().double(), (0, 2, 3, 4), correction=0)
     torch.testing.assert_close(layer.running_mean.double(), 0.1 * batch_mean, atol=1e-6, rtol=0)

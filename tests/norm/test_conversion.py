@@ -89,6 +89,12 @@ class ReluInTraining(Block):
         return self.relu1(y) if self.training else self.relu2(-y)
 
 
+class ReluInEvaluation(Block):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn1(x)
+        return self.relu2(-y) if self.training else self.relu1(y)
+
+
 class Optional(Block):
     """A symbol is never None: a trace takes the ReLU that this call goes without."""
 
@@ -159,6 +165,7 @@ def test_fused_block_equals_the_unfused_one_and_its_gradient() -> None:
         (TwoReaders, {"bn1": "its output has 2 readers", "bn2": "followed by sub"}),
         (Twice, {"bn1": "called 2 times", "bn2": "called 0 times"}),
         (ReluInTraining, {"bn1": "followed by neg", "bn2": "called 0 times"}),
+        (ReluInEvaluation, {"bn1": "followed by neg", "bn2": "called 0 times"}),
         (Optional, dict.fromkeys(("bn1", "bn2"), "no forward around it can be traced")),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
