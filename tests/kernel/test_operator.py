@@ -63,6 +63,22 @@ def test_the_mask_keeps_every_sign(layout: str, channels: int) -> None:
     assert sum(bin(byte).count("1") for byte in mask.flatten().tolist()) == int((y > 0).sum())
 
 
+def test_bf16_parameters_reach_the_kernels_as_fp32_and_learn_as_bf16() -> None:
+    x, weight, bias, _ = (tensor.detach().bfloat16().requires_grad_() for tensor in draw(dtype=torch.bfloat16))
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+        y = group_norm(x, weight, bias, 4, EPS, backend="triton")
+    assert [tensor.dtype for tensor in kept if tensor.shape == weight.shape] == [torch.float32, torch.float32]
+    gradients = torch.autograd.grad(y, [x, weight, bias], torch.randn_like(y))
+    assert [gradient.dtype for gradient in gradients] == [torch.bfloat16] * 3
+
+
+def test_statistics_and_mask_have_no_gradient() -> None:
+    y, *rest = torch.ops.videogn.group_norm(*draw()[:3], 4, EPS, draw()[3], "relu")
+    assert y.requires_grad
+    assert not any(tensor.requires_grad for tensor in rest)
+
+
 def test_what_is_kept_for_the_backward_pass() -> None:
     """x, and one bit an element where a residual was added, which makes 4.06 passes of 4."""
     x, weight, bias, residual = draw(channels=16)

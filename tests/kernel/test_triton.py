@@ -162,6 +162,17 @@ def test_a_mean_far_from_the_deviation(layout: str) -> None:
 
 
 @runs_kernels
+def test_partials_that_the_finishing_kernels_take_in_several_steps() -> None:
+    """1100 channels of a group, in two halves that differ; and 72 chunks of one channel."""
+    case = draw((1, 1100, 1, 2, 2), 1)
+    x = case.inputs[0].detach() + torch.linspace(-20, 20, 1100, device=DEVICE).round().reshape(-1, 1, 1, 1)
+    assert_matches_definition(case._replace(inputs=(x.requires_grad_(), *case.inputs[1:])))
+    case = draw((1, 1, 9, 128, 128), 1, (False, None))
+    assert kernels.tiling(1, 9 * 128 * 128, 4, False).num_chunks == 72
+    assert_matches_definition(case)
+
+
+@runs_kernels
 @pytest.mark.parametrize("shape", [(2, 6, 9, 7), (2, 6, 31)], ids=["image", "sound"])
 def test_fewer_axes(shape: tuple[int, ...]) -> None:
     assert_matches_definition(draw(shape, 3))
@@ -243,7 +254,9 @@ def test_not_a_number_is_shown_and_stays_in_its_clip(activation: str, layout: st
     case = draw((3, 12, 3, 5, 7), 4, (True, activation), layout=layout)
     x = case.inputs[0].detach().clone(memory_format=FORMATS[layout])
     x[1, 0, 0, 0, 0] = float("nan")
-    y, dx, *_ = run(case._replace(inputs=(x.requires_grad_(), *case.inputs[1:])))
+    y, dx, _, _, dresidual = run(case._replace(inputs=(x.requires_grad_(), *case.inputs[1:])))
+    if activation == "relu":  # as torch's relu does
+        assert torch.equal(dresidual[1, :3], case.dy[1, :3])
     assert y[1, :3].isnan().all()
     assert dx[1, :3].isnan().all()
     assert torch.isfinite(y[[0, 2]]).all()
@@ -263,7 +276,8 @@ def test_the_mask_is_one_bit_an_element() -> None:
 
 @triton.jit
 def offsets_kernel(out_ptr, n, block, start, channels, positions, CHANNELS_LAST: tl.constexpr, BLOCK_C: tl.constexpr):  # noqa: N803
-    n = tl.full((), n, tl.int64)
+    clip, _, _ = tile.place(channels, positions, positions, CHANNELS_LAST, BLOCK_C)  # of program 0
+    n = clip + n
     tl.store(out_ptr, tile.first(n, block, start, channels, positions, CHANNELS_LAST, BLOCK_C))
     at, _ = tile.mask_place(n, block, start, channels, positions, CHANNELS_LAST, BLOCK_C, 16)
     tl.store(out_ptr + 1, tl.max(at))

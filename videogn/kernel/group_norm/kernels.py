@@ -49,7 +49,6 @@ def moments_kernel(
     counts = tl.where(lane < length, (length - 1 - lane) // BLOCK_S + 1, 0).to(ACC)
     total = tl.sum(counts)
     merged = tl.sum(counts * mean, axis=1, keep_dims=True) / total
-    merged += tl.sum(counts * (mean - merged), axis=1, keep_dims=True) / total  # takes back the rounding of a far mean
     m2 = tl.sum(m2 + counts * (mean - merged) * (mean - merged), axis=1, keep_dims=True)
     at = (n * tl.cdiv(positions, chunk) + k) * channels + c
     tl.store(mean_ptr + at, merged, mask=c < channels)
@@ -92,7 +91,6 @@ def finish_moments_kernel(
         m2s = tl.load(partial_m2_ptr + at, mask=valid, other=0.0)
         added = tl.sum(counts)
         block = tl.sum(counts * means) / added
-        block += tl.sum(counts * (means - block)) / added
         delta = block - mean
         m2 += tl.sum(m2s + counts * (means - block) * (means - block)) + delta * delta * (total * added / (total + added))
         mean += delta * (added / (total + added))
