@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -136,16 +138,18 @@ def test_keeps_dtype_and_memory_format(backend: str, layout: str, dtype: torch.d
 
 
 @pytest.mark.parametrize("mean", [0.0, 64.0], ids=["centered", "far"])
+@pytest.mark.parametrize("size", [(2, 9, 9), (8, 56, 56)], ids=["few", "1e5_values"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_bf16_is_rounded_once(backend: str, layout: str, mean: float) -> None:
-    x = draw((2, 8, 2, 9, 9), mean).bfloat16().to(memory_format=LAYOUTS[layout])
+def test_bf16_is_rounded_once(backend: str, layout: str, size: tuple[int, int, int], mean: float) -> None:
+    x = draw((1, 8, *size), mean).bfloat16().to(memory_format=LAYOUTS[layout])
     weight, bias = draw((8,), 1, seed=1), draw((8,), seed=2)
-    y = group_norm(x, weight, bias, 4, EPS, backend=backend)  # type: ignore[arg-type]
-    # The result, by half an eps of its own. Inside, fp32: four roundings of values up to 8, and of squares where torch takes
-    # E[x^2] - E[x]^2, which with bf16's few digits never cancel to less than their rounding.
-    inside = 4 * torch.finfo(torch.float32).eps * 8 * (8 + mean**2)
-    expected = definition(x, weight, bias, 4, None, None)
+    y = group_norm(x, weight, bias, 2, EPS, backend=backend)  # type: ignore[arg-type]
+    # The result, by half an eps of its own. Inside, fp32: four roundings of values up to 16 and of the mean; and where torch adds
+    # the values of a group one after the other, the square root of their number besides.
+    roundings = 4 + math.sqrt(4 * math.prod(size))
+    inside = roundings * torch.finfo(torch.float32).eps * (16 + mean)
+    expected = definition(x, weight, bias, 2, None, None)
     torch.testing.assert_close(y.double(), expected, atol=inside, rtol=torch.finfo(torch.bfloat16).eps / 2)
 
 

@@ -21,7 +21,7 @@ pytest.importorskip("triton", reason="triton comes with torch on Linux")
 import triton
 import triton.language as tl
 
-from videogn.kernel.group_norm import group_norm, reference, tile
+from videogn.kernel.group_norm import group_norm, tile
 from videogn.kernel.group_norm import triton as kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -101,7 +101,6 @@ def away_from_the_corner(case: Case, distance: float) -> Case:
 
 def assert_matches_definition(case: Case) -> None:
     x, weight = case.inputs[0].detach().double(), case.inputs[1]
-    size = x.shape[1] // case.num_groups * x.shape[2:].numel()
     groups = x.reshape(x.shape[0], case.num_groups, -1)
     rstd = torch.rsqrt(groups.var(-1, correction=0) + EPS).max().item() if x.numel() else 1.0
     gamma, dy = weight.abs().max().item(), case.dy.abs().max().item()
@@ -131,7 +130,6 @@ def assert_matches_definition(case: Case) -> None:
     )
     for gradient in dresidual:
         torch.testing.assert_close(gradient.double(), expected[4], atol=atol * max(dy, 1), rtol=rounding)
-    assert size
     assert all(a.dtype == b.dtype and a.stride() == b.stride() for a, b in zip((y, dx), (case.inputs[0],) * 2, strict=True))
 
 
@@ -219,7 +217,6 @@ def test_every_run_is_the_same(layout: str) -> None:
         assert all(torch.equal(one, other) for one, other in zip(first, run(case), strict=True))
 
 
-@runs_kernels
 @pytest.mark.parametrize("shape", [(0, 8, 2, 3, 3), (2, 8, 0, 3, 3)], ids=["no_clips", "no_frames"])
 def test_nothing_in_nothing_out(shape: tuple[int, ...]) -> None:
     y, dx, dweight, dbias, dresidual = run(draw(shape, 4))
@@ -243,8 +240,9 @@ def test_inputs_that_are_not_dense() -> None:
         assert torch.equal(one, other)
     # A gradient of one number, as sum() sends it, is expanded: every stride is 0.
     y = group_norm(*flat.inputs[:3], 2, EPS, flat.inputs[3], "relu", "triton")
-    (dx,) = torch.autograd.grad(y.sum(), flat.inputs[0])
-    assert torch.isfinite(dx).all()
+    (expanded,) = torch.autograd.grad(y.sum(), flat.inputs[0], retain_graph=True)
+    (dense,) = torch.autograd.grad(y, flat.inputs[0], torch.ones_like(y))
+    assert torch.equal(expanded, dense)
 
 
 @runs_kernels
@@ -305,9 +303,10 @@ def test_more_than_two_to_the_31_elements() -> None:
     x = torch.randn(6, 64, 64, 300, 300, device="cuda", dtype=torch.bfloat16)
     assert x.numel() > 2**31
     ones = torch.ones(64, device="cuda")
-    y = group_norm(x, ones, ones, 32, EPS, backend="triton")
-    expected = reference.group_norm(x[-1:], ones, ones, 32, EPS, None, None)
-    torch.testing.assert_close(y[-1:], expected, atol=0, rtol=2**-8)
+    y = group_norm(x, ones, ones, 32, EPS, backend="triton")[-1, -2:].double()
+    # The last group of the last clip: one rounding to bf16, and of fp32 a few inside.
+    expected = (group := x[-1, -2:].double()).sub(group.mean()) / (group.var(correction=0) + EPS).sqrt() + 1
+    torch.testing.assert_close(y, expected, atol=4 * 8 * torch.finfo(torch.float32).eps, rtol=torch.finfo(torch.bfloat16).eps / 2)
 
 
 @pytest.mark.gpu
@@ -338,11 +337,11 @@ def test_compiled_on_a_gpu() -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.skipif(RUNS, reason="this process runs the kernels itself")
+@pytest.mark.skipif(RUNS or bool(os.environ.get("TRITON_INTERPRET")), reason="this process runs the kernels itself")
 def test_under_the_interpreter() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "--import-mode=importlib", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]
-    assert "interprets" not in done.stdout  # nothing but GPU tests was skipped
+    assert "test_under_the_interpreter runs these" not in done.stdout  # nothing but GPU tests was skipped, and this one
     print(done.stdout.splitlines()[-1])

@@ -43,7 +43,8 @@ def group_norm(
         residual: of the shape of x.
         activation: None, "relu" or "silu".
         backend: "reference" is the definition, "aten" torch's own kernel, "triton" ours for GPUs (on a CPU, the same
-            operator in plain torch operations); None takes "triton" on a GPU where it is installed, else "aten".
+            operator in plain torch operations), which has no second derivative and no vmap; None takes "triton" on a GPU
+            where it is installed, else "aten".
 
     Returns:
         A tensor with the shape, the dtype and the memory format of x, also under autocast.

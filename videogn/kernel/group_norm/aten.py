@@ -21,8 +21,10 @@ def group_norm(
         # Autocast would run it in fp32: 32 bytes an element forward for GN + ReLU instead of 10 in bf16.
         with torch.autocast("cuda", enabled=False):
             return group_norm(x, weight, bias, num_groups, eps, residual, activation)
-    # bf16 knows no mean so far from the deviation that it would matter, and would round the difference.
-    if x.device.type == "cpu" and x.ndim in (4, 5) and not x.is_contiguous() and x.dtype != torch.bfloat16:
+    dtype = x.dtype
+    if x.device.type == "cpu" and x.ndim in (4, 5) and not x.is_contiguous():
+        # In fp32, so that a difference is not rounded to 16 bits before it is normalized.
+        x = x.to(torch.promote_types(dtype, torch.float32))
         x = x - _group_means(x, num_groups)
     if x.is_cuda and weight is not None and bias is not None:
         # The CUDA kernel takes one dtype only; gamma and beta round as the output does.
@@ -34,10 +36,10 @@ def group_norm(
     if residual is not None:
         y += residual
     if activation == "relu":
-        return y.relu_()
-    if activation == "silu":
-        return functional.silu(y)  # its backward reads its input: in place, autograd would copy that first
-    return y
+        y = y.relu_()
+    elif activation == "silu":
+        y = functional.silu(y)  # its backward reads its input: in place, autograd would copy that first
+    return y.to(dtype)
 
 
 @torch.no_grad()

@@ -136,6 +136,8 @@ def _on_cpu(
     activation: str | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     saved = triton.allocate(x, num_groups, residual is not None, activation)
+    if x.numel() == 0:
+        return tuple(saved)  # pyright: ignore[reportReturnType]
     groups = x.to(saved.mean.dtype).reshape(x.shape[0], num_groups, -1)
     variance, mean = torch.var_mean(groups, -1, correction=0)
     saved.mean.copy_(mean)
@@ -163,6 +165,9 @@ def _backward_on_cpu(
     with_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     precise = mean.dtype
+    if x.numel() == 0:
+        kept = torch.empty_like(x) if with_residual and activation is not None else x.new_empty(0)
+        return torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias), kept
     dz = dy.to(precise)
     if activation == "relu":
         dz = dz * (_unpack(mask, x) if with_residual else ~(_sum(x, weight, bias, mean, rstd, None) <= 0))

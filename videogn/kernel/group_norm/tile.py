@@ -43,19 +43,20 @@ def inside(channels, positions, CHANNELS_LAST: tl.constexpr, BLOCK_C: tl.constex
 @triton.jit
 def mask_place(n, block, start, channels, positions, CHANNELS_LAST: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr):
     """Offsets of the bytes that hold a tile's bits, and which of them there are."""
-    if CHANNELS_LAST:
+    if CHANNELS_LAST:  # with `else`, since Triton compiles what stands behind a return too, and the shapes differ
         row_bytes = tl.cdiv(channels, 8)
         first_byte = block * (BLOCK_C // 8)
         byte = tl.arange(0, BLOCK_C // 8)[:, None]
         s = tl.arange(0, BLOCK_S)[None, :]
         valid = (first_byte + byte < row_bytes) & (start + s < positions)
         return (n * positions + start) * row_bytes + first_byte + (s * row_bytes + byte), valid
-    row_bytes = tl.cdiv(positions, 8)
-    first_byte = start // 8
-    byte = tl.arange(0, BLOCK_S // 8)[None, :]
-    c = tl.arange(0, BLOCK_C)[:, None]
-    valid = (block * BLOCK_C + c < channels) & (first_byte + byte < row_bytes)
-    return (n * channels + block * BLOCK_C) * row_bytes + first_byte + (c * row_bytes + byte), valid
+    else:
+        row_bytes = tl.cdiv(positions, 8)
+        first_byte = start // 8
+        byte = tl.arange(0, BLOCK_S // 8)[None, :]
+        c = tl.arange(0, BLOCK_C)[:, None]
+        valid = (block * BLOCK_C + c < channels) & (first_byte + byte < row_bytes)
+        return (n * channels + block * BLOCK_C) * row_bytes + first_byte + (c * row_bytes + byte), valid
 
 
 @triton.jit
@@ -64,8 +65,9 @@ def pack(bits, CHANNELS_LAST: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.c
     if CHANNELS_LAST:
         places = tl.arange(0, 8)[None, :, None]
         return tl.sum(tl.reshape(bits.to(tl.int32), (BLOCK_C // 8, 8, BLOCK_S)) << places, axis=1).to(tl.uint8)
-    places = tl.arange(0, 8)[None, None, :]
-    return tl.sum(tl.reshape(bits.to(tl.int32), (BLOCK_C, BLOCK_S // 8, 8)) << places, axis=2).to(tl.uint8)
+    else:
+        places = tl.arange(0, 8)[None, None, :]
+        return tl.sum(tl.reshape(bits.to(tl.int32), (BLOCK_C, BLOCK_S // 8, 8)) << places, axis=2).to(tl.uint8)
 
 
 @triton.jit

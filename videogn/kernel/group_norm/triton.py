@@ -98,6 +98,7 @@ def forward(
     activation: str | None,
 ) -> Saved:
     """y and what the backward pass needs. x and residual are dense in the layout of x; weight and bias fp32 (or fp64)."""
+    _check(x, weight, bias, residual)
     saved = allocate(x, num_groups, residual is not None, activation)
     num_clips, channels, positions = _sizes(x)
     if x.numel() == 0:
@@ -153,6 +154,7 @@ def backward(
     with_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dx, dgamma, dbeta and dz, the residual's gradient: empty where that is dy itself. `residual` is read for SiLU alone."""
+    _check(x, weight, bias, residual, dy)
     num_clips, channels, positions = _sizes(x)
     keeps_dz = with_residual and activation is not None
     dx = torch.empty_like(x)
@@ -220,6 +222,13 @@ def allocate(x: Tensor, num_groups: int, with_residual: bool, activation: str | 
     keeps_mask = with_residual and activation == "relu"
     mask = x.new_empty(mask_shape(x) if keeps_mask else 0, dtype=torch.uint8)
     return Saved(torch.empty_like(x), mean, torch.empty_like(mean), mask)
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor, *others: Tensor | None) -> None:
+    """What the addresses in the kernels rest on; `operator.group_norm` sees to it."""
+    layout, accumulate = memory_format(x), torch.promote_types(x.dtype, torch.float32)
+    assert all(t is None or (t.shape == x.shape and t.is_contiguous(memory_format=layout)) for t in (x, *others))
+    assert all(t.shape == x.shape[1:2] and t.dtype == accumulate and t.is_contiguous() for t in (weight, bias))
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
