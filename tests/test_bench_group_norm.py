@@ -63,13 +63,38 @@ def test_a_wrong_kernel_is_found(bench: ModuleType, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(bench, "group_norm", off)
     case = bench.Case((32, 2, 3, 5), "NCDHW", "fp32", "relu")
     assert bench.largest_errors(case, bench.draw(case, 2, "cpu"))[name] > 1
+    with pytest.raises(bench.WrongError, match=rf"tail='relu'.*'{name}': "):
+        next(bench.measure(case, 2, "cpu", ["videogn"], 1))
+
+
+def test_nan_is_not_right(bench: ModuleType) -> None:
+    assert bench.is_right({"y": 1.0, "dx": 0.0})
+    assert not bench.is_right({"y": 0.5, "dx": float("nan")})
+
+
+def test_a_variance_that_cancels_is_found(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = bench.group_norm
+
+    def naive(x: Any, weight: Any, bias: Any, num_groups: int, eps: float, *tail: Any) -> Any:
+        if tail[-1] is not None:
+            return genuine(x, weight, bias, num_groups, eps, *tail)
+        groups = x.reshape(len(x), num_groups, -1)
+        mean = groups.mean(-1, keepdim=True)
+        y = (groups - mean) / ((groups * groups).mean(-1, keepdim=True) - mean * mean + eps).sqrt()
+        return y.reshape(x.shape) * weight.reshape(-1, 1, 1, 1) + bias.reshape(-1, 1, 1, 1)
+
+    monkeypatch.setattr(bench, "group_norm", naive)
+    case = bench.Case((32, 2, 3, 5), "NCDHW", "fp32", "plain")
+    assert bench.is_right(bench.largest_errors(case, bench.draw(case, 2, "cpu")))
+    assert not bench.is_right(bench.largest_errors(case, bench.draw(case, 2, "cpu", mean=300.0)))
 
 
 def test_a_table_of_known_times(bench: ModuleType) -> None:
     def entry(shape: tuple[int, ...], ours: float, eager: float) -> dict[str, Any]:
         case = {"shape": shape, "layout": "NCDHW", "dtype": "bf16", "tail": "relu", "direction": "forward"}
         times = {"copy": 1.0, "videogn": ours, "eager": eager}
-        return {**case, "megabytes": 100, "passes": 3, "errors": {"y": 0.5}, "milliseconds": times}
+        rounds = {name: [0.9 * ms, ms, 1.2 * ms] for name, ms in times.items()}
+        return {**case, "megabytes": 100, "passes": 3, "errors": {"y": 0.5}, "milliseconds": times, "rounds": rounds}
 
     entries = [entry((64, 32, 112, 112), 2.0, 3.0), entry((64, 32, 56, 56), 3.0, 7.0)]
     about = {"device": "a device", "date": "2026-01-01", "commit": "abc", "torch": "2", "triton": None, "backend": "aten"}

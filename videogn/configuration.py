@@ -25,7 +25,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from videogn import __version__
 from videogn.types import InputError
@@ -102,6 +102,8 @@ def run_application(
             status = task(config)
         except ConfigKeyError as error:
             failure = InputError(f"{error.full_key}: not in the configuration, and needed; give it back")
+        except InterpolationResolutionError as error:
+            failure = InputError(f"{error.full_key}: {str(error).splitlines()[0]}; correct what stands in ${{...}}")
         except Exception as error:  # Hydra would print the command line before it raises this again
             failure = error
 

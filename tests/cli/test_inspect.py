@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import jaxtyping
 import pytest
 
 
@@ -35,9 +36,14 @@ def test_weight_decay_of_the_norms_is_a_switch(videogn: Callable) -> None:
     ("overrides", "message"),
     [
         (["norm.num_groups=7"], r"num_groups=7 does not divide channels=32; use one of 1, 2, 4, 8, 16, 32"),
-        (["model=i3d_r50", "clip_length=1"], r"a clip of 3 x 1 x 224 x 224: .*; give a larger one"),
-        (["clip_length=0"], r"clip_length=0: give a whole number, 1 or more"),
-        (["num_classes=many"], r"num_classes=many: give a whole number"),
+        (["model=i3d_r50", "clip_length=1"], r"ResNet3D: a clip of 1 x 224 x 224 .* is smaller than 7 x 5 x 5"),
+        (["clip_length=0"], r"clip_length=0: give a whole number from 1 up"),
+        (["clip_length=true"], r"clip_length=True: give a whole number from 1 up"),
+        (["norm_weight_decay=maybe"], r"norm_weight_decay=maybe: give true or false"),
+        (["norm.eps=${nan}"], r"norm\.eps: .*nan.*; correct what stands in"),
+        (["crop_size=99999999999"], r"ResNet3D: a clip of .*; give another size"),
+        (["crop_size=99999999999999999999"], r"crop_size=99999999999999999999: give a whole number"),
+        (["num_classes=many"], r"num_classes=many: give a whole number from 1 up"),
         (["norm=none"], r"NoNorm: zero_init=True; .* set model\.zero_init=false"),
         (["modle=i3d_r50"], r"modle"),
         (["seed=1"], r"seed"),
@@ -45,3 +51,25 @@ def test_weight_decay_of_the_norms_is_a_switch(videogn: Callable) -> None:
 )
 def test_bad_input_is_one_line(videogn: Callable, overrides: list[str], message: str) -> None:
     assert re.search(message, videogn("inspect", *overrides).refusal())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["norm.num_groups=4.0"], r"GroupNorm: num_groups=4\.0 does not divide channels=32"),
+        (["norm.num_groups=true"], r"GroupNorm: num_groups=True does not divide channels=32"),
+        (["norm.eps=abc"], r"GroupNorm: eps=abc; give a number above 0"),
+        (["norm.eps=-1"], r"GroupNorm: eps=-1; give a number above 0"),
+        (["norm.backend=cuda"], r"GroupNorm: backend='cuda'; use one of reference, aten"),
+        (["norm=batch_norm", "norm.momentum=abc"], r"BatchNorm: momentum=abc; give a share"),
+        (["norm=batch_norm", "norm.precise_batches=2.5"], r"BatchNorm: precise_batches=2\.5; give a number of training batches"),
+        (["norm=batch_renorm", "norm.warmup_steps=1.5"], r"BatchRenorm: warmup_steps=1\.5"),
+        (["norm=batch_renorm", "norm.r_max=abc"], r"BatchRenorm: r_max=abc"),
+    ],
+)
+def test_a_value_of_another_type_is_one_line(videogn: Callable, overrides: list[str], message: str) -> None:
+    jaxtyping.config.update("jaxtyping_disable", True)  # a user has no type checker between
+    try:
+        assert re.search(message, videogn("inspect", *overrides).refusal())
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

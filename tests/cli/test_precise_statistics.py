@@ -76,4 +76,4 @@ def test_training_is_the_same_and_the_checkpoint_holds_what_was_tested(
 
 def test_a_negative_number_is_refused(videogn: Callable, tiny: Sequence[str]) -> None:
     refusal = videogn("train", *tiny, "norm=batch_norm", "norm.precise_batches=-1").refusal()
-    assert "BatchNorm: precise_batches=-1; give 0 or more training batches" in refusal
+    assert "BatchNorm: precise_batches=-1; give a number of training batches, 0 or more" in refusal

@@ -6,6 +6,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable
+from inspect import unwrap
 
 import pytest
 import torch
@@ -166,7 +167,7 @@ def test_fused_block_equals_the_unfused_one_and_its_gradient() -> None:
         (Twice, {"bn1": "called 2 times", "bn2": "called 0 times"}),
         (ReluInTraining, {"bn1": "followed by neg", "bn2": "called 0 times"}),
         (ReluInEvaluation, {"bn1": "followed by neg", "bn2": "called 0 times"}),
-        (Optional, dict.fromkeys(("bn1", "bn2"), "no forward around it can be traced")),
+        (Optional, dict.fromkeys(("bn1", "bn2"), "the model cannot be traced")),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
@@ -205,12 +206,87 @@ def test_fuses_under_a_hook_around_both() -> None:
     assert convert(model, GROUPS).num_fused == 1
 
 
-def test_traces_the_parts_of_what_cannot_be_traced() -> None:
-    model = Untraceable()
+class Taps(nn.Module):
+    """Its block could be traced alone, but is not called whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv3d(8, 8, 1), nn.BatchNorm3d(8), nn.ReLU())
+
+    def forward(self, x: torch.Tensor, taps: tuple[int, ...] = (1, 2)) -> list[torch.Tensor]:
+        found = []
+        for index, layer in enumerate(self.block):
+            x = layer(x)
+            if index in taps:
+                found.append(x)
+        return found
+
+
+@pytest.mark.parametrize("model", [Taps, Untraceable])
+def test_does_not_fuse_inside_of_what_cannot_be_traced(model: type[nn.Module]) -> None:
+    report = convert(model(), GROUPS)
+    assert {layer.unfused for layer in report.layers} == {"the model cannot be traced"}
+
+
+def test_fuses_nothing_where_it_is_told_not_to() -> None:
+    model = nn.Sequential(nn.BatchNorm3d(8), nn.ReLU())
+    assert reasons(convert(model, GROUPS, fuse=False)) == {"0": "fuse=False"}
+    assert isinstance(model[1], nn.ReLU)
+
+
+def test_a_forward_replaced_by_hand_stays() -> None:
+    model = nn.Sequential(nn.BatchNorm3d(8), nn.ReLU(), nn.BatchNorm3d(8))
+    model[1].forward = lambda x: 2 * x
+    model[2].forward = lambda x: 3 * x
     report = convert(model, GROUPS)
-    expected = {"block.bn1": "", "block.bn2": "followed by add", "bn": "no forward around it can be traced"}
-    assert reasons(report) == expected
-    assert report.num_fused == 1
+    assert [layer.unfused or layer.state for layer in report.layers] == ["followed by ReLU", "its forward was replaced by hand"]
+
+
+def test_does_not_touch_weights_that_forward_writes() -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn, self.relu, self.conv = nn.BatchNorm3d(8), nn.ReLU(), nn.Conv3d(8, 8, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for parameter in self.parameters():
+                parameter.data.mul_(0)
+            return self.conv(self.relu(self.bn(x)))
+
+    model = Writes()
+    before = model.conv.weight.clone()
+    convert(model, GROUPS)
+    assert torch.equal(model.conv.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("norm", "message"),
+    [
+        (lambda channels, **_: nn.GroupNorm(4, channels), r"^0: norm gave GroupNorm\(4, 8, .*; it is to give a videogn\.norm"),
+        (lambda channels, activation, zero_init: GroupNorm(channels, num_groups=4), "with activation='relu'"),
+        (nn.GroupNorm, r"^0: norm is <class .*GroupNorm'>, which is to build norm\(channels, activation, zero_init\)"),
+    ],
+    ids=["torch", "no_tail", "signature"],
+)
+def test_a_norm_that_is_none_is_refused(norm: Callable[..., Norm], message: str) -> None:
+    model = nn.Sequential(nn.BatchNorm3d(8), nn.ReLU())
+    with pytest.raises(InputError, match=message):
+        unwrap(convert)(model, norm)  # below the hook
+    assert isinstance(model[0], nn.BatchNorm3d)
+
+
+def test_a_model_for_several_devices_is_refused() -> None:
+    with pytest.raises(InputError, match="wrapped for several devices"):
+        convert(nn.DataParallel(Block()), GROUPS)
+    with pytest.raises(InputError, match=r"the model is None; give a torch\.nn\.Module"):
+        unwrap(convert)(None, GROUPS)
+
+
+def test_a_model_without_values() -> None:
+    with torch.device("meta"):
+        model = Block()
+    assert convert(model, GROUPS).num_fused == 1
+    assert model.bn1.weight.is_meta
 
 
 def test_tracing_leaves_nothing_behind() -> None:
@@ -230,14 +306,6 @@ def test_tracing_leaves_nothing_behind() -> None:
     assert convert(model, GROUPS).num_fused == 1
     assert model.last is None
     assert model.calls == 0
-
-
-def test_a_shared_relu_object_stays() -> None:
-    """Each part alone shows one call; another part, which cannot be traced, calls it too."""
-    model = Untraceable()
-    model.relu = model.block.relu1
-    assert reasons(convert(model, GROUPS))["block.bn1"] == "its ReLU is registered 2 times"
-    assert isinstance(model.relu, nn.ReLU)
 
 
 def test_a_shared_layer_stays_shared() -> None:
@@ -444,7 +512,7 @@ def test_mask_rcnn_trains_at_batch_2() -> None:
     model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=96, **few)
     report = convert(model, NEAREST)
     assert report.num_replaced == 53
-    assert [layer.fused for layer in report.layers if layer.fused] == ["backbone.body.relu"]  # the others share one a block
+    assert report.num_fused == 0  # its forward cannot be traced
     assert not any(isinstance(module, BATCH_NORMS) for module in model.modules())
     images = [draw(3, 64, 80, seed=seed).sigmoid() for seed in range(2)]
     boxes = torch.tensor([[4.0, 4.0, 40.0, 40.0], [20.0, 10.0, 70.0, 60.0]])

@@ -60,6 +60,45 @@ def test_two_processes_normalize_as_one(tmp_path: Path) -> None:
         torch.testing.assert_close(part[6], layer.running_var, atol=4 * 10 * 10 * eps, rtol=0)
 
 
+def train_rank(rank: int, folder: str) -> None:
+    """As a training does: through DDP, and with a step in which rank 1 has no clip."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = nn.parallel.DistributedDataParallel(with_parameters(SyncBatchNorm(5)))
+    x, upstream = whole()
+    num = (sum(PARTS), 0)[rank]
+    y = model(x[:num])
+    (y * upstream[:num]).sum().backward()
+    torch.save([y.detach(), *(p.grad for p in model.parameters()), model.module.running_var], f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_under_ddp_a_rank_may_have_no_clip(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(train_rank, (str(tmp_path),), nprocs=2)
+    (full, *gradients, var), (empty, *others, other_var) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    layer = with_parameters(nn.BatchNorm3d(5))
+    x, upstream = whole()
+    y = layer(x)
+    (y * upstream).sum().backward()
+    atol = 4 * 108 * 2 * torch.finfo(torch.float32).eps
+    torch.testing.assert_close(full, y, atol=atol, rtol=0)
+    assert len(empty) == 0
+    for gradient, other, expected in zip(gradients, others, [layer.weight.grad, layer.bias.grad], strict=True):
+        assert torch.equal(gradient, other)
+        torch.testing.assert_close(2 * gradient, expected, atol=12 * atol, rtol=0)  # DDP takes the mean of the ranks
+    assert torch.equal(var, other_var)
+
+
+def test_one_process_of_a_group_is_batch_norm(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        x, _ = whole()
+        torch.testing.assert_close(
+            SyncBatchNorm(5)(x), nn.BatchNorm3d(5)(x), atol=4 * 108 * torch.finfo(torch.float32).eps, rtol=0
+        )
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_alone_it_is_batch_norm() -> None:
     ours, theirs = SyncBatchNorm(5), nn.BatchNorm3d(5)
     x, _ = whole()

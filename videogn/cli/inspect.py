@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from videogn.cli.values import check_counts
 from videogn.configuration import run_application
 from videogn.types import InputError
 
@@ -18,9 +19,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def inspect(config: DictConfig) -> int:
     """Print the layers of a network and its sums."""
-    for key in ("num_classes", "clip_length", "crop_size"):
-        if not isinstance(config[key], int) or config[key] < 1:
-            raise InputError(f"{key}={config[key]}: give a whole number, 1 or more")
+    check_counts(config, ("num_classes", "clip_length", "crop_size"))
+    if not isinstance(config.norm_weight_decay, bool):
+        raise InputError(f"norm_weight_decay={config.norm_weight_decay}: give true or false")
     # Imported once the command line is known to be sound: torch takes seconds.
     import torch
 
@@ -50,7 +51,8 @@ def inspect(config: DictConfig) -> int:
             f"of which {sum(layer.starts_at_zero for layer in norms)} start at gamma = 0",
             f"{found.parameters:,} parameters; weight decay reaches {found.decaying_parameters:,}",
             f"a clip of {shape}: {found.flops / 1e9:,.2f} GFLOPs forward (a multiply-add is two), "
-            f"{found.bytes_kept / 2**20:,.1f} MiB kept for the backward pass in fp32",
+            f"{found.bytes_kept / 2**20:,.1f} MiB kept for the backward pass in fp32"
+            + (f", and {found.bytes_kept_once / 2**20:,.1f} MiB once" if found.bytes_kept_once >= 2**20 / 20 else ""),
         ]
 
     with torch.device("meta"):

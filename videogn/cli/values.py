@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from omegaconf import DictConfig
 
@@ -20,12 +20,17 @@ _LOWEST = {
 }
 
 
+def check_counts(config: DictConfig, keys: Iterable[str]) -> None:
+    """Raises InputError: a count that is none."""
+    for key in keys:
+        value, low = config[key], _LOWEST.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
+            raise InputError(f"{key}={value}: give a whole number from {low} up")
+
+
 def check_values(config: DictConfig) -> None:
     """Raises InputError: a count that is none, a mean or std that is not one number a colour, no protocol."""
-    for key, low in _LOWEST.items():
-        value = config[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise InputError(f"{key}={value}: give a whole number from {low} up")
+    check_counts(config, _LOWEST)
     if not config.get("evaluation"):
         raise InputError("evaluation: no protocol; give at least one, as evaluation=ten_clip")
     for key in ("mean", "std"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from videogn.norm.norm import Activation, Norm
+from videogn.norm.norm import Activation, Norm, is_count
 from videogn.types import InputError
 
 
@@ -23,11 +23,12 @@ class BatchNorm(Norm, nn.BatchNorm3d):  # pyright: ignore[reportIncompatibleMeth
         zero_init: gamma starts at 0.
         eps: added to the variance, in units of x squared.
         momentum: share of the newest batch in the running averages; None keeps the plain mean of all batches.
-        precise_batches: training batches over which mean and variance are taken anew, with the weights as they then are, before
-            each validation; 0 keeps the running averages. The layer only says so: videogn.training.precise_statistics does it.
+        precise_batches: training batches, at most those of an epoch, over which mean and variance are taken anew before each
+            validation, with the weights as they then are; 0 keeps the running averages. The layer only says so:
+            videogn.training.precise_statistics does it.
 
     Raises:
-        InputError: precise_batches below 0.
+        InputError: precise_batches is no count.
 
     Source: Ioffe & Szegedy, Batch Normalization, ICML 2015, arXiv:1502.03167.
     """
@@ -42,8 +43,8 @@ class BatchNorm(Norm, nn.BatchNorm3d):  # pyright: ignore[reportIncompatibleMeth
         momentum: float | None = 0.1,
         precise_batches: int = 0,
     ) -> None:
-        if precise_batches < 0:
-            raise InputError(f"BatchNorm: precise_batches={precise_batches}; give 0 or more training batches")
+        if not is_count(precise_batches):
+            raise InputError(f"BatchNorm: precise_batches={precise_batches}; give a number of training batches, 0 or more")
         self.precise_batches = precise_batches
         super().__init__(channels, activation, zero_init, num_features=channels, eps=eps, momentum=momentum)
 

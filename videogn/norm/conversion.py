@@ -92,7 +92,7 @@ class ConversionReport:
         return "\n".join([*lines, f"{counts}, {self.num_left} left alone"])
 
 
-def convert(model: nn.Module, norm: Callable[..., Norm]) -> ConversionReport:
+def convert(model: nn.Module, norm: Callable[..., Norm], fuse: bool = True) -> ConversionReport:
     """Replace every batch norm in `model`, in place, by `norm(num_features)`.
 
     Batch norms are torch's BatchNorm1d, 2d, 3d and SyncBatchNorm, and torchvision's FrozenBatchNorm2d. Their subclasses may
@@ -104,28 +104,37 @@ def convert(model: nn.Module, norm: Callable[..., Norm]) -> ConversionReport:
     been trained, one warning says that the model must be trained again. Norms with running statistics of their own carry on
     where the old layer stood: all state is copied, and the old eps and momentum are kept, since the state was made with them.
 
-    ReLU. A layer takes in an nn.ReLU, which becomes an nn.Identity, where torch.fx proves that this changes nothing: in
-    training and in evaluation the layer is called once, only that ReLU reads its output, the ReLU is called nowhere else, and
-    no hook sits between them. Where the model as a whole cannot be traced, its submodules are, each on its own; what a
-    submodule returns may be read by anyone and is never fused. The proof is about `forward` and registered modules:
-    other methods that call these layers, and plain lists that hold them, are not seen. A ReLU that forward calls as a
-    function cannot be removed, and stays.
+    ReLU. A layer takes in an nn.ReLU, which becomes an nn.Identity, where the graphs that torch.fx traces of the whole model in
+    training and in evaluation say that this changes nothing: the layer is called once, only that ReLU reads its output, the
+    ReLU is called nowhere else, and no hook sits between them. A model that cannot be traced, or whose forward takes more than
+    one argument, keeps its ReLUs. A graph shows one call of `forward`: where its Python code decides by random numbers, by
+    torch.is_grad_enabled(), by the type of its input or by attributes that change later, where other methods call these layers,
+    or where parts of the model are in different modes, give `fuse=False`. A ReLU that forward calls as a function stays.
 
-    Mode, device, dtype, hooks and requires_grad are those of the old layer. A layer without gamma and beta (affine=False) gets
+    Mode, device, dtype, forward and backward hooks and requires_grad are those of the old layer; parameters that layers share
+    are shared no more. A layer without gamma and beta (affine=False) gets
     them frozen at 1 and 0. torchvision's FrozenBatchNorm2d holds buffers, and its successor learns. Build the optimizer after
     the conversion: one built before holds the parameters that are gone.
 
     Args:
         model: any torch model, changed in place; untouched where this raises.
         norm: what conf/norm/ describes, `norm(channels, activation=None, zero_init=False)`.
+        fuse: whether a layer may take in its ReLU.
 
     Returns:
         One entry a layer, and counts; `print(report)` shows a table.
 
     Raises:
-        InputError: the model has no batch norm to replace or is itself one, or `norm` refuses a layer (a group count that
-            does not divide its channels, an input of another rank); the message starts with the layer's path.
+        InputError: the model is no module, has no batch norm to replace, is itself one or is wrapped for several devices; or
+            `norm` refuses a layer (a group count that does not divide its channels, an input of another rank) or gives no norm
+            of this package; the message starts with the layer's path.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"convert: the model is {model!r}; give a torch.nn.Module")
+    if any(isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel) for module in model.modules()):
+        raise InputError(
+            "convert: the model is wrapped for several devices, which know its parameters already; convert it before"
+        )
     paths = _paths(model)
     layers, left = _find(paths)
     if model in layers:
@@ -137,7 +146,7 @@ def convert(model: nn.Module, norm: Callable[..., Norm]) -> ConversionReport:
             f"convert: {type(model).__name__} has no BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm or FrozenBatchNorm2d "
             f"to replace{f' ({alone})' if alone else ''}; use the model as it is, or replace layers of other classes by hand"
         )
-    tails = _tails(model, layers)
+    tails = _tails(model, layers) if fuse else dict.fromkeys(layers, _Tail(reason="fuse=False"))
     # All are built before the first is put in place: an error leaves the model as it was.
     built = {old: _build(old, paths[old][0], norm, tails[old].relu is not None, model) for old in layers}
     entries: list[LayerConversion] = []
@@ -182,6 +191,8 @@ def _find(modules: Iterable[nn.Module]) -> tuple[list[nn.Module], dict[nn.Module
         foreign = tensors - STATE - {"num_batches_tracked"}
         if isinstance(module, Norm):
             left[module] = "a norm of videogn already"
+        elif (frozen or isinstance(module, _BatchNorm)) and "forward" in vars(module):
+            left[module] = "its forward was replaced by hand"
         elif (frozen or type(module) in TORCH_CLASSES) and not foreign:
             layers.append(module)
         elif frozen or type(module) in TORCH_CLASSES:
@@ -203,18 +214,27 @@ def _num_features(layer: Any) -> int:
 
 def _build(old: Any, path: str, norm: Callable[..., Norm], fuses: bool, model: nn.Module) -> tuple[Norm, str, bool]:
     """The layer that takes the place of `old`, what became of the state, and whether that was copied."""
-    arguments = {"activation": "relu" if fuses else None}
-    was_zero = old.weight is not None and not old.weight.any()
+    activation = "relu" if fuses else None
+    was_zero = old.weight is not None and not old.weight.is_meta and not old.weight.any()
+
+    def construct(zero_init: bool) -> Any:
+        try:
+            return norm(_num_features(old), activation=activation, zero_init=zero_init)
+        except (TypeError, AttributeError) as error:
+            raise InputError(f"norm is {norm!r}, which is to build norm(channels, activation, zero_init): {error}") from error
+
     refusal = ""
     try:
         try:
-            new = norm(_num_features(old), zero_init=was_zero, **arguments)
+            new = construct(was_zero)
         except InputError as error:
             if not was_zero:
                 raise
             # Either it knows no zero gamma, and then starts at 1, or it refuses the channels too.
             refusal = str(error)
-            new = norm(_num_features(old), zero_init=False, **arguments)
+            new = construct(False)
+        if not isinstance(new, Norm) or new.activation != activation:
+            raise InputError(f"norm gave {new!r}; it is to give a videogn.norm.norm.Norm with activation={activation!r}")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if isinstance(new, BatchNorm) and not isinstance(old, nn.BatchNorm3d | nn.SyncBatchNorm):
@@ -255,6 +275,7 @@ def _trained(layer: Any) -> bool:
     """Whether gamma, beta or the running statistics are not those that a new layer starts with."""
     starts = {"weight": (0.0, 1.0), "bias": (0.0,), "running_mean": (0.0,), "running_var": (1.0,)}
     tensors = {name: getattr(layer, name) for name in starts if getattr(layer, name) is not None}
+    tensors = {name: tensor for name, tensor in tensors.items() if not tensor.is_meta}  # which hold no values
     return not all(any(bool((tensor == value).all()) for value in starts[name]) for name, tensor in tensors.items())
 
 
@@ -278,43 +299,36 @@ class _Tracer(torch.fx.Tracer):
 
 
 def _tails(model: nn.Module, layers: Collection[nn.Module]) -> dict[nn.Module, _Tail]:
-    """What each layer may take in, by the graphs of the largest traceable modules around them."""
-    tails = dict.fromkeys(layers, _Tail(reason="no forward around it can be traced"))
+    """What each layer may take in, by the graphs of the whole model in both modes.
+
+    A part that can be traced alone proves nothing: the forward around it may reach into it.
+    """
+    tails = dict.fromkeys(layers, _Tail(reason="the model cannot be traced"))
     try:
-        # Tracing runs forward on symbols, and what that writes into modules and buffers must not stay in the model.
-        # Parameters are shared, since forward sees symbols in their place and a copy may not fit into memory.
-        twin_model = deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+        # Tracing runs forward on symbols; what that writes must not stay in the model, so it runs on a twin without values.
+        shells = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()}
+        shells |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+        twin_model = deepcopy(model, shells)
         originals = {twin: model.get_submodule(path) for path, twin in twin_model.named_modules()}
-    except Exception:  # anything may be in a model that cannot be copied; its ReLUs then stay where they are
+        assert not originals.keys() & set(model.modules()), "a copy that is the original"
+        for twin in originals:
+            for name in HOOKS:
+                getattr(twin, name).clear()
+        twins = {twin for twin, original in originals.items() if original in layers}
+        # Both modes: `if self.training` takes one path in each.
+        graphs = [_trace(twin_model.train(mode), twins) for mode in (True, False)]
+    except Exception:  # forward on symbols may raise anything, and so may a copy; the ReLUs then stay where they are
         return tails
-    for twin in originals:
-        for name in HOOKS:
-            getattr(twin, name).clear()
-    twins = {twin for twin, original in originals.items() if original in layers}
     paths = _paths(model)
-
-    def visit(module: nn.Module) -> None:
-        inside = [twin for twin in module.modules() if twin in twins]
-        if not inside or module in twins:
-            return
-        try:
-            # Both modes: `if self.training` takes one path in each.
-            graphs = [_trace(module.train(mode), twins) for mode in (True, False)]
-        except Exception:  # forward on symbols may raise anything
-            for child in module.children():
-                visit(child)
-            return
-        for twin in inside:
-            training, evaluation = (_tail(graph, module, twin) for graph in graphs)
-            reason = training.reason or evaluation.reason
-            if not reason and training.relu is not evaluation.relu:
-                reason = "another ReLU in evaluation than in training"
-            relu = originals[training.relu] if training.relu is not None and not reason else None
-            if relu is not None:
-                reason = _obstacle(model, paths, originals[twin], relu)
-            tails[originals[twin]] = _Tail(None, reason) if reason else _Tail(relu)
-
-    visit(twin_model)
+    for twin in twins:
+        training, evaluation = (_tail(graph, twin_model, twin) for graph in graphs)
+        reason = training.reason or evaluation.reason
+        if not reason and training.relu is not evaluation.relu:
+            reason = "another ReLU in evaluation than in training"
+        relu = originals[training.relu] if training.relu is not None and not reason else None
+        if relu is not None:
+            reason = _obstacle(model, paths, originals[twin], relu)
+        tails[originals[twin]] = _Tail(None, reason) if reason else _Tail(relu)
     return tails
 
 
@@ -350,7 +364,7 @@ def _tail(graph: torch.fx.Graph, root: nn.Module, layer: nn.Module) -> _Tail:
         return _Tail(reason="forward calls relu as a function, which cannot be removed")
     if reader.op == "call_module":
         module = root.get_submodule(str(reader.target))
-        if type(module) is not nn.ReLU:
+        if type(module) is not nn.ReLU or "forward" in vars(module):
             return _Tail(reason=f"followed by {type(module).__name__}")
         num_calls = len(calls(module))
         return _Tail(module) if num_calls == 1 else _Tail(reason=f"its ReLU is called {num_calls} times")
@@ -360,14 +374,11 @@ def _tail(graph: torch.fx.Graph, root: nn.Module, layer: nn.Module) -> _Tail:
 
 
 def _obstacle(model: nn.Module, paths: dict[nn.Module, list[str]], layer: nn.Module, relu: nn.Module) -> str:
-    """What a graph does not show and forbids to fuse; empty if nothing does."""
-    for module, name in ((layer, "it"), (relu, "its ReLU")):
-        if len(paths[module]) > 1:
-            return f"{name} is registered {len(paths[module])} times"
+    """The hook that would see another value; empty if there is none."""
     for module in model.modules():
         if any(getattr(module, hooks) for hooks in HOOKS):
             within = set(module.modules())
-            # A module around both sees neither's output from outside; one around a single one would see another value.
+            # A module around both sees neither's output from outside; one around a single one would.
             if (layer in within) != (relu in within):
                 return f"a hook on {paths[module][0]} sees what lies between"
     return ""

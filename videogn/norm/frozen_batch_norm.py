@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from videogn.norm.norm import Activation, Norm
+from videogn.norm.norm import Activation, Norm, is_number
 from videogn.types import InputError
 
 
@@ -39,6 +39,8 @@ class FrozenBatchNorm(Norm):
     ) -> None:
         if zero_init:
             raise InputError("FrozenBatchNorm: zero_init=True; its gamma is never learnt: set model.zero_init=false")
+        if not is_number(eps, above=0):
+            raise InputError(f"FrozenBatchNorm: eps={eps}; give a number above 0, in units of x squared")
         super().__init__(channels, activation, zero_init)
         self.eps = eps
         self.register_buffer("weight", torch.ones(channels))

@@ -8,8 +8,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from videogn.kernel.group_norm import check_groups, divisors, group_norm
-from videogn.norm.norm import Activation, Norm
+from videogn.kernel.group_norm import BACKENDS, Backend, check_groups, divisors, group_norm
+from videogn.norm.norm import Activation, Norm, is_count
 from videogn.types import InputError
 
 
@@ -31,9 +31,10 @@ class GroupNorm(Norm, nn.GroupNorm):
         eps: added to the variance, in units of x squared.
         on_indivisible: where the number does not divide C, "error" refuses; "nearest" takes the divisor of C nearest to it
             (of two equally near the one with more values a group) and warns which.
+        backend: of videogn.kernel.group_norm; None chooses by device.
 
     Raises:
-        InputError: the number does not divide C, both numbers are given, or an unknown `on_indivisible`.
+        InputError: the number does not divide C, both numbers are given, or an unknown `on_indivisible` or `backend`.
 
     Source: Wu & He, Group Normalization, ECCV 2018, arXiv:1803.08494.
     """
@@ -50,9 +51,13 @@ class GroupNorm(Norm, nn.GroupNorm):
         channels_per_group: int | None = None,
         eps: float = 1e-5,
         on_indivisible: Literal["error", "nearest"] = "error",
+        backend: Backend | None = None,
     ) -> None:
         if on_indivisible not in ("error", "nearest"):
             raise InputError(f"GroupNorm: on_indivisible={on_indivisible!r}; use 'error' or 'nearest'")
+        if backend is not None and backend not in BACKENDS:
+            raise InputError(f"GroupNorm: backend={backend!r}; use one of {', '.join(BACKENDS)}, or null")
+        self.backend: Backend | None = backend
         if num_groups is not None and channels_per_group is not None:
             raise InputError(
                 f"GroupNorm: num_groups={num_groups} and channels_per_group={channels_per_group}; "
@@ -68,11 +73,11 @@ class GroupNorm(Norm, nn.GroupNorm):
         self, x: Float[Tensor, "N C *S"], residual: Float[Tensor, "N C *S"] | None = None
     ) -> Float[Tensor, "N C *S"]:
         """The kernel does the tail too."""
-        return group_norm(x, self.weight, self.bias, self.num_groups, self.eps, residual, self.activation)
+        return group_norm(x, self.weight, self.bias, self.num_groups, self.eps, residual, self.activation, self.backend)
 
     def normalize(self, x: Float[Tensor, "N C *S"]) -> Float[Tensor, "N C *S"]:
         """(x - mean) / sqrt(var + eps) * gamma + beta"""
-        return group_norm(x, self.weight, self.bias, self.num_groups, self.eps)
+        return group_norm(x, self.weight, self.bias, self.num_groups, self.eps, backend=self.backend)
 
     def extra_repr(self) -> str:
         return f"G={self.num_groups}, {super().extra_repr()}, eps={self.eps}"
@@ -80,7 +85,7 @@ class GroupNorm(Norm, nn.GroupNorm):
 
 def _divisor(name: str, number: int, channels: int, on_indivisible: str) -> int:
     """`number` if it divides the channels, or the divisor that `on_indivisible` allows in its place."""
-    if on_indivisible == "error" or number < 1 or channels % number == 0:
+    if not is_count(number, lowest=1) or on_indivisible == "error" or channels % number == 0:
         check_groups(number, channels, name)
         return number
     # Of two equally near, the fewer groups or the more channels in each: the one with more values a group.

@@ -26,4 +26,4 @@ class InstanceNorm(GroupNorm):
     def __init__(
         self, channels: int, activation: Activation | None = None, zero_init: bool = False, *, eps: float = 1e-5
     ) -> None:
-        super().__init__(channels, activation, zero_init, num_groups=max(channels, 1), eps=eps)
+        super().__init__(channels, activation, zero_init, num_groups=max(channels, 1), eps=eps)  # 0 channels: Norm refuses

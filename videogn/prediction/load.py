@@ -20,7 +20,9 @@ def build_network(config: Mapping[str, Any], num_classes: int) -> nn.Module:
     model, norm, conv = (instantiate(config[part]) for part in ("model", "norm", "conv"))
     try:
         return model(num_classes=num_classes, norm=norm, conv=conv)
-    except TypeError as error:  # an argument that one of them does not take
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # an argument that one of them does not take, or refuses
         raise InputError(f"model, norm, conv: {error}; correct their configuration") from error
 
 

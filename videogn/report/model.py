@@ -39,7 +39,8 @@ class Inspection:
     parameters: int
     decaying_parameters: int
     flops: int  # of a forward pass; a multiplication and its addition are two
-    bytes_kept: int  # for the backward pass, in fp32, without the parameters
+    bytes_kept: int  # for the backward pass of one more clip, in fp32
+    bytes_kept_once: int  # however many clips: statistics of a batch, weights that a layer derives
 
 
 def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn.Parameter]) -> Inspection:
@@ -54,32 +55,37 @@ def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn
         decaying: the parameters that weight decay reaches.
 
     Raises:
-        InputError: the clip is too small for the network.
+        InputError: the network does not take such a clip, for instance since it is too small, or a layer has no meta kernel.
     """
     decays = {id(parameter) for parameter in decaying}
     # Before the move to the meta device, which makes other objects of them.
     facts = {name: _facts(module, decays) for name, module in network.named_modules()}
     num_decaying = sum(p.numel() for p in network.parameters() if id(p) in decays)
     network = network.to("meta").train()
-    # Two clips: batch norms refuse one value a channel, which is what a small clip may come down to.
-    clips = torch.empty((2, *clip), device="meta")
     layers: list[Layer] = []
     try:
+        # Two clips: batch norms refuse one value a channel, which is what a small clip may come down to.
+        two, three = (torch.empty((num_clips, *clip), device="meta") for num_clips in (2, 3))
         with FlopCounterMode(display=False) as flops, torch.no_grad():
-            network(clips)
+            network(two)
         with _watched(network, facts, layers):
-            bytes_kept = _bytes_kept(network, clips)
-    except (RuntimeError, ValueError) as error:
+            bytes_of_two = _bytes_kept(network, two)
+        bytes_of_one = _bytes_kept(network, three) - bytes_of_two
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
         shape = " x ".join(map(str, clip))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{type(network).__name__}: a clip of {shape}: {str(error).splitlines()[0]}; give a larger one"
+            f"{type(network).__name__}: a clip of {shape}: {reason}; give another size, or mend the layer that says so"
         ) from error
     return Inspection(
         tuple(layers),
         sum(p.numel() for p in network.parameters()),
         num_decaying,
         flops.get_total_flops() // 2,
-        bytes_kept // 2,
+        bytes_of_one,
+        bytes_of_two - 2 * bytes_of_one,
     )
 
 
@@ -121,8 +127,10 @@ def _facts(module: nn.Module, decays: set[int]) -> dict[str, Any]:
 def _watched(network: nn.Module, facts: dict[str, dict[str, Any]], layers: list[Layer]) -> Iterator[None]:
     """Writes down every module without children that has parameters, is a norm, or changes the shape."""
 
-    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        if not inputs or not isinstance(output, Tensor):
+            return  # its shape is not one
         if parameters or facts[name]["is_norm"] or inputs[0].shape != output.shape:
             first = not any(layer.name == name for layer in layers)
             layers.append(Layer(name, output=tuple(output.shape[1:]), parameters=parameters * first, **facts[name]))

@@ -101,7 +101,11 @@ class VideoClassifier(pl.LightningModule):
         torch.manual_seed(hash((self.optimization.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)))
         if not len(batch.clips):
             # All videos of the batch are dead: a zero that still has a gradient for every parameter, as DDP wants.
-            return torch.stack([parameter.sum() for parameter in self.network.parameters()]).sum() * 0.0
+            zero = torch.stack([parameter.sum() for parameter in self.network.parameters()]).sum() * 0.0
+            if any(getattr(module, "meets_other_ranks", False) for module in self.network.modules()):
+                # The other ranks wait for this one in their norms; a batch of no clips adds nothing there.
+                zero = zero + self(zero.new_empty(0, 3, self._validation.sampler.clip_length, 224, 224).detach()).sum()
+            return zero
         logits = self(self.inputs(batch))
         loss = self.optimization.loss(logits, batch.labels)
         self._train_top1(logits.detach(), batch.labels)

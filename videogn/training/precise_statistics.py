@@ -19,9 +19,9 @@ class PreciseStatistics(pl.Callback):
     """Gives norms that ask for it (`precise_batches` above 0) their precise statistics after each epoch's last step, and before
     each validation.
 
-    The batches are the first of the training's first epoch, the same clips every time, and those of all ranks count together.
-    Weights do not change, and training does not read these statistics. It stands before the callback that writes last.ckpt, which
-    so holds what is tested. Ctrl-C waits until they are made.
+    The batches are the first of the training's first epoch (all of them where it has fewer), the same clips every time, and those
+    of all ranks count together. Weights do not change, and training does not read these statistics. It stands before the callback
+    that writes last.ckpt, which so holds what is tested. Ctrl-C waits until they are made.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,8 @@ class PreciseStatistics(pl.Callback):
         layers = [module for module in classifier.network.modules() if getattr(module, "precise_batches", 0)]
         if not layers or self._step == trainer.global_step:
             return
+        # What is drawn meanwhile (dropout before a norm) is the same in a resumed run; every step of training seeds anew.
+        torch.manual_seed(classifier.optimization.seed + trainer.global_rank)
         loader = trainer.datamodule.train_dataloader()  # pyright: ignore[reportAttributeAccessIssue]
         batches = islice(loader, max(layer.precise_batches for layer in layers))
         inputs = (classifier.inputs(trainer.strategy.batch_to_device(batch)) for batch in batches if len(batch.clips))

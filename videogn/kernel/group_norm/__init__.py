@@ -73,7 +73,7 @@ def group_norm(
 
 def check_groups(number: int, channels: int, name: str = "num_groups") -> None:
     """Raise InputError unless `number`, of groups or of the channels in each, divides `channels`."""
-    if number < 1 or channels % number:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1 or channels % number:
         fitting = ", ".join(map(str, divisors(channels)))
         raise InputError(f"GroupNorm: {name}={number} does not divide channels={channels}; use one of {fitting}")
 
