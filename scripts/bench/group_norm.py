@@ -244,6 +244,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.contenders or ["videogn", "eager", *(["autocast", "compile"] if device == "cuda" else [])]
     shapes = [shape for shape in NETWORK if arguments.only in describe(shape)]
     entries: list[dict[str, Any]] = []
+    measured = commit()
     for case in itertools.starmap(Case, itertools.product(shapes, LAYOUTS, DTYPES, TAILS)):
         for entry in measure(case, clips, device, names, arguments.rounds):
             entries.append(entry)
@@ -253,7 +254,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = {
         "device": name,
         "date": date.today().isoformat(),
-        "commit": commit(),
+        "commit": measured,
         "torch": torch.__version__,
         "triton": sys.modules["triton"].__version__ if "triton" in sys.modules else None,
         "backend": "triton" if device == "cuda" else "aten",

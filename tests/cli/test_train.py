@@ -203,6 +203,33 @@ def test_a_signal_while_two_devices_start(tiny: Sequence[str], trained: Path, tm
         time.sleep(0.1)
 
 
+def test_norms_of_two_devices_wait_for_no_batch_of_dead_videos(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    """Half of the training videos cannot be read, at one clip a device: in some step one of two devices has none."""
+    for split, number in (("train", 8), ("val", 1), ("test", 1)):
+        for label in ("move_left", "zoom_in"):
+            folder = tmp_path / "videos" / split / label
+            folder.mkdir(parents=True)
+            whole = sorted((trained.parent / "motion" / "train" / label).glob("*.mp4"))[0]
+            for index in range(number):
+                (folder / f"{index}.mp4").write_bytes(whole.read_bytes() if index % 2 == 0 else b"no video")
+    small = [o for o in tiny if not o.startswith(("dataset.", "batch_size"))]
+    command = [sys.executable, "-m", "videogn", "train", *small, "dataset=class_folder", f"dataset.root={tmp_path}/videos"]
+    devices = ["trainer.accelerator=cpu", "trainer.devices=2", "batch_size=1", "norm=sync_batch_norm", f"out={tmp_path}/run"]
+    done = subprocess.run(
+        [*command, *devices],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "training videos could not be read" in done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert np.isfinite(result["results"][0]["metrics"]["loss"])
+
+
 def test_a_finished_run_is_left_alone(videogn: Callable, trained: Path) -> None:
     before = (trained / "result.json").read_bytes()
     outcome = videogn("train", f"resume={trained}")

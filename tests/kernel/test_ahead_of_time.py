@@ -167,6 +167,6 @@ def test_every_launch_compiles_without_spills(architecture: int, kernel: str, co
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_launch_of_odd_sizes_compiles_too(kernel: str, compiling: None) -> None:
-    """Four of SiLU's (of 63 of its sums) have 8 bytes on the stack for it; nothing else has any."""
+    """Four of the 32 sums with SiLU have 8 bytes on the stack for it; nothing else has any."""
     wrong = [line for launch in launches() if launch.kernel == kernel for line in findings(launch, 90, odd=True)]
     assert not wrong, "\n".join(wrong)
