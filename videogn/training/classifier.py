@@ -99,13 +99,13 @@ class VideoClassifier(pl.LightningModule):
                 self.print(f"skipped {dead.path}: {dead.reason}")
         # Dropout is keyed by (seed, batch, rank), as clips are by their keys: a resumed run draws what the first would have.
         torch.manual_seed(hash((self.optimization.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)))
+        others_wait = self._norms_meet() and self.trainer.strategy.reduce_boolean_decision(len(batch.clips) > 0, all=False)
         if not len(batch.clips):
-            # All videos of the batch are dead: a zero that still has a gradient for every parameter, as DDP wants.
-            zero = torch.stack([parameter.sum() for parameter in self.network.parameters()]).sum() * 0.0
-            if any(getattr(module, "meets_other_ranks", False) for module in self.network.modules()):
-                # The other ranks wait for this one in their norms; a batch of no clips adds nothing there.
-                zero = zero + self(zero.new_empty(0, 3, self._validation.sampler.clip_length, 224, 224).detach()).sum()
-            return zero
+            # All videos of the batch are dead. Where the norms of other ranks wait, forward and backward in the order of the
+            # layers, a batch of no clips runs through; else it is a zero with a gradient for every parameter, as DDP wants.
+            if others_wait:
+                return self(torch.empty(0, 3, self._validation.sampler.clip_length, 224, 224, device=self.device)).sum()
+            return torch.stack([parameter.sum() for parameter in self.network.parameters()]).sum() * 0.0
         logits = self(self.inputs(batch))
         loss = self.optimization.loss(logits, batch.labels)
         self._train_top1(logits.detach(), batch.labels)
@@ -154,6 +154,9 @@ class VideoClassifier(pl.LightningModule):
         except (TypeError, ValueError, ZeroDivisionError) as error:
             raise InputError(f"schedule: {error}; correct its values") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _norms_meet(self) -> bool:
+        return self.trainer.world_size > 1 and any(getattr(m, "meets_other_ranks", False) for m in self.network.modules())
 
     def _score(self, batch: Batch, index: int) -> None:
         if len(batch.clips):
