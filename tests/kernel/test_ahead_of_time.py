@@ -45,8 +45,8 @@ class Recorder:
     def __getitem__(self, grid: tuple[int, ...]) -> Recorder:
         return self
 
-    def __call__(self, *positional: Any, num_warps: int, **named: Any) -> None:
-        assert num_warps == kernels.NUM_WARPS
+    def __call__(self, *positional: Any, num_warps: int, enable_fp_fusion: bool, **named: Any) -> None:
+        assert {"num_warps": num_warps, "enable_fp_fusion": enable_fp_fusion} == kernels.OPTIONS
         values = dict(zip(self._names, positional, strict=False)) | named
         assert set(values) == set(self._names)
         signature, constants = {}, {}
@@ -102,7 +102,7 @@ def compile_ahead(launch: Launch, architecture: int, odd: bool = False) -> tuple
             if kind.startswith("*") or name == "chunk" or (name in ("channels", "positions") and not odd)
         },
     )
-    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": kernels.NUM_WARPS})
+    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=dict(kernels.OPTIONS))
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
