@@ -69,9 +69,10 @@ def test_norm(name: str, layout: torch.memory_format) -> None:
             make(64, zero_init=True)
 
 
+@pytest.mark.filterwarnings("ignore:GroupNorm. num_groups=32 does not divide")
 @pytest.mark.parametrize("name", entries("model"))
 def test_model(name: str) -> None:
-    config = compose("train", [f"model={name}"])
+    config = compose("train", [f"model={name}", "norm.on_indivisible=nearest"])
     network = instantiate(config.model)(num_classes=7, norm=instantiate(config.norm), conv=instantiate(config.conv))
     with torch.device("meta"):
         clips = torch.empty(2, 3, 16, 64, 64)
