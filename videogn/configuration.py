@@ -47,6 +47,7 @@ _VOLATILE = (
     "logger",
     "callback.progress",
 )
+_PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
 # Beside the classes that conf/ names: every optimiser, schedule, callback and logger of the libraries, by one plain class name.
 _LIBRARY_TARGET = re.compile(
     r"(torch\.optim|torch\.optim\.lr_scheduler|lightning\.pytorch\.callbacks|lightning\.pytorch\.loggers)\.[A-Z]\w*"
@@ -168,9 +169,9 @@ def quoted(arguments: Sequence[str]) -> list[str]:
 def _quoted(argument: str, sweeping: bool) -> str:
     key, equals, value = argument.partition("=")
     plain_key = key.lstrip("+")
-    if not equals or not (plain_key in ("checkpoint", "resume", "out") or plain_key.startswith("dataset.")):
+    if not equals or not (plain_key in (*_PATHS, "weight.freeze") or plain_key.startswith("dataset.")):
         return argument
-    if not value and plain_key in ("checkpoint", "resume", "out", "dataset.root", "dataset.path", "dataset.groups"):
+    if not value and plain_key in (*_PATHS, "dataset.root", "dataset.path", "dataset.groups"):
         raise InputError(f"{argument}: the path is empty; give one, or leave {key}= out")
     if re.fullmatch(r"[\w./\\-]*", value) or re.fullmatch(r"""(['"]).*\1|\$\{.*\}""", value):
         return argument

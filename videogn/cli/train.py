@@ -42,11 +42,13 @@ def train(config: DictConfig) -> int:
     import torch
 
     from videogn.cli.output import finish, make_folder, shown
+    from videogn.cli.weights import start_from
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
     from videogn.training.checkpoint import Describe, checkpoint_path
     from videogn.training.classifier import Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
+    from videogn.training.fine_tuning import Freeze
     from videogn.training.interrupt import LastCheckpoint
     from videogn.training.precise_statistics import PreciseStatistics
     from videogn.training.progress import TrainingProgress
@@ -71,6 +73,8 @@ def train(config: DictConfig) -> int:
     torch.manual_seed(config.seed)
     network = build_network(config, len(manifest.classes))
     decoder = instantiate(config.decoder)
+    fine_tuning, report = start_from(config.get("weight"), network, manifest.classes, resume is not None)
+    frozen = fine_tuning.frozen(network)
 
     choices = HydraConfig.get().runtime.choices
     name = f"{dataset.name}_{choices.get('model')}_{choices.get('norm')}" if resume is None else "resumed"
@@ -82,7 +86,7 @@ def train(config: DictConfig) -> int:
     trainer = instantiate(
         config.trainer,
         logger=loggers or False,
-        callbacks=[*callbacks, PreciseStatistics(), last, TrainingProgress()],
+        callbacks=[*callbacks, Freeze(frozen), PreciseStatistics(), last, TrainingProgress()],
         default_root_dir=str(out),
     )
 
@@ -100,6 +104,7 @@ def train(config: DictConfig) -> int:
         instantiate(config.schedule),
         config.norm_weight_decay,
         config.seed,
+        fine_tuning,
     )
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
     validation = instantiate(config.validation)
@@ -117,8 +122,13 @@ def train(config: DictConfig) -> int:
         _log.info("%s: %d classes; videos: %s", dataset.name, len(manifest.classes), counts)
         for note in manifest.notes:
             _log.info("%s", note)
+        if report is not None:
+            _log.info("%s", report)
+            (out / "weight.txt").write_text(f"{report}\n", encoding="utf-8")
         parameters = sum(p.numel() for p in network.parameters())
-        _log.info("%s: %s parameters; %d steps an epoch; %s", name, f"{parameters:,}", steps_per_epoch, shown(out))
+        left = sum(p.numel() for p in network.parameters() if not p.requires_grad)
+        size = f"{parameters:,} parameters" + (f", of which {left:,} are frozen" if left else "")
+        _log.info("%s: %s; %d steps an epoch; %s", name, size, steps_per_epoch, shown(out))
 
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():

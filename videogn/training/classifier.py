@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,6 +18,7 @@ from videogn.evaluation.metrics import classification_metrics
 from videogn.evaluation.multi_view import Scores, ViewCollector, score_views
 from videogn.evaluation.protocol import Protocol
 from videogn.training.datamodule import ClipData
+from videogn.training.fine_tuning import FineTuning, scale_learning_rates
 from videogn.training.parameter_groups import parameter_groups
 from videogn.transform.functional import to_input
 from videogn.types import Batch, InputError
@@ -33,6 +34,7 @@ class Optimization:
         schedule: optimiser -> torch scheduler, advanced once a step.
         norm_weight_decay: whether gamma and beta of the norms decay too.
         seed: with the step and the rank, the source of dropout.
+        fine_tuning: how fast the stages move.
     """
 
     loss: nn.Module
@@ -40,6 +42,7 @@ class Optimization:
     schedule: Callable[[Optimizer], Any]
     norm_weight_decay: bool
     seed: int
+    fine_tuning: FineTuning = field(default_factory=FineTuning)
 
 
 class VideoClassifier(pl.LightningModule):
@@ -144,11 +147,13 @@ class VideoClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Raises InputError where the optimiser or the schedule refuses its values."""
-        groups = parameter_groups(self.network, self.optimization.norm_weight_decay)
+        factors = self.optimization.fine_tuning.lr_factors(self.network)
+        groups = parameter_groups(self.network, self.optimization.norm_weight_decay, factors)
         try:
             optimizer = self.optimization.optimizer(groups)
         except (TypeError, ValueError) as error:
             raise InputError(f"optimizer: {error}; correct its values") from error
+        scale_learning_rates(optimizer)
         try:
             schedule = self.optimization.schedule(optimizer)
         except (TypeError, ValueError, ZeroDivisionError) as error:

@@ -39,7 +39,7 @@ class PreciseStatistics(pl.Callback):
         self._renew(trainer, pl_module)
 
     def _renew(self, trainer: pl.Trainer, classifier: Any) -> None:
-        layers = [module for module in classifier.network.modules() if getattr(module, "precise_batches", 0)]
+        layers = [m for m in classifier.network.modules() if getattr(m, "precise_batches", 0) and not _is_frozen(m)]
         if not layers or self._step == trainer.global_step:
             return
         # What is drawn meanwhile (dropout before a norm) is the same in a resumed run; every step of training seeds anew.
@@ -112,7 +112,8 @@ def _observed(network: nn.Module, layers: Sequence[Any], keep: Callable[[int, An
     """`network` in training mode, its running statistics those of the latest batch, and `keep` called after each layer."""
     modes = {module: module.training for module in network.modules()}
     before = [(layer.momentum, layer.num_batches_tracked.clone()) for layer in layers]
-    network.train()
+    for module in network.modules():
+        module.training = not _is_frozen(module)
     handles = []
     for index, layer in enumerate(layers):
         layer.momentum = 1.0
@@ -127,3 +128,8 @@ def _observed(network: nn.Module, layers: Sequence[Any], keep: Callable[[int, An
             layer.num_batches_tracked.copy_(num_batches)
         for module, mode in modes.items():
             module.training = mode
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
