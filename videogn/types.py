@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # decoders import this module and must start without torch; kernels, where nothing but torch is installed
     import numpy as np
-    from jaxtyping import Bool, Float64, Int64, UInt8
+    from jaxtyping import Bool, Float32, Float64, Int64, UInt8
     from torch import Tensor
 
 
@@ -53,6 +53,10 @@ class VideoError(Exception):
 
 class Declined(VideoError):
     """A video that this decoder would get wrong, by a stated rule; another decoder may read it."""
+
+
+class OpenTimeout(VideoError):
+    """A video on whose opening the decoder hangs: trying again costs the whole deadline again."""
 
 
 class ShortRead(VideoError):
@@ -144,15 +148,17 @@ class Window(NamedTuple):
 
 
 class DeadVideo(NamedTuple):
-    """A video that could not be read, and why."""
+    """A video that could not be read, why, and how long it took to find out."""
 
     video: int  # row of the manifest's split
     path: str
     reason: str
+    seconds: float = 0.0
 
 
 class Batch(NamedTuple):
-    """What a loader hands to a device. Frames stay uint8 and channels-last; the device flips, normalises and casts.
+    """What a loader hands to a device. Frames stay uint8 and channels-last; the device flips, alters appearance, normalises and
+    casts.
 
     Dead videos have no clip: a batch is smaller by theirs and may be empty (N = 0).
     """
@@ -162,6 +168,7 @@ class Batch(NamedTuple):
     flips: Bool[Tensor, " N"]
     videos: Int64[Tensor, " N"]  # row of the manifest's split
     dead: list[DeadVideo]
+    appearance: Float32[Tensor, "N M 5"] | None = None  # each clip's operations, of transform/appearance.py; None: none
 
 
 @runtime_checkable
@@ -170,12 +177,16 @@ class TrainingTransform(Protocol):
         """The clip's window and mirroring, drawn from its key's generator."""
         ...
 
+    def draw_appearance(self, rng: np.random.Generator) -> Float32[Tensor, "M 5"] | None:
+        """The clip's operations, drawn after the window from the same generator: M is the same for every clip; None for none."""
+        ...
+
     def cut(self, frames: UInt8[np.ndarray, "T H W 3"], window: Window) -> UInt8[Tensor, "T h w 3"]: ...
 
 
 @runtime_checkable
 class ViewTransform(Protocol):
-    crop_size: int  # pixels
+    crop_size: int | None  # pixels; None: the whole frame, whose shape is the video's own
     short_side: int  # pixels
     crops: int  # windows a clip
 

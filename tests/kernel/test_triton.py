@@ -187,9 +187,9 @@ def test_fewer_axes(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("tail", [(False, None), (False, "silu"), (True, "relu")], ids=str)
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # of numpy, in lanes that are not stored; sigmoid is then 0
-@settings(deadline=None, max_examples=3)
+@settings(deadline=None, max_examples=2)
 @given(
-    num_clips=st.integers(2, 4),
+    num_clips=st.integers(2, 3),
     groups=st.sampled_from([(12, 4), (12, 12), (7, 1)]),
     size=st.sampled_from([(3, 11, 13), (2, 3, 5), (1, 1, 1)]),
 )

@@ -92,7 +92,9 @@ def test_another_rule_for_indivisible_is_an_error() -> None:
 def test_indivisible_is_an_error_that_lists_what_fits(name: str, number: int, rule: str) -> None:
     with pytest.raises(InputError) as error:
         GroupNorm(64, **{name: number}, on_indivisible=rule)
-    assert str(error.value) == f"GroupNorm: {name}={number} does not divide channels=64; use one of 1, 2, 4, 8, 16, 32, 64"
+    expected = f"GroupNorm: {name}={number} does not divide channels=64; use one of 1, 2, 4, 8, 16, 32, 64"
+    remedy = "; or norm.on_indivisible=nearest, which takes the nearest one at every width" if number == 7 else ""
+    assert str(error.value) == expected + remedy
 
 
 def test_both_numbers_are_an_error() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from videogn.norm.norm import Activation, Norm, is_count
+from videogn.norm.norm import Activation, Norm
+from videogn.number import is_count
 from videogn.types import InputError
 
 

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videogn.norm.norm import Activation, Norm, is_count, is_number
+from videogn.norm.norm import Activation, Norm
+from videogn.number import is_count, is_number
 from videogn.types import InputError
 
 
@@ -57,7 +58,7 @@ class BatchRenorm(Norm, nn.BatchNorm3d):  # pyright: ignore[reportIncompatibleMe
         r_max_steps: int = 40000,
         d_max_steps: int = 25000,
     ) -> None:
-        if not (is_number(r_max, above=0) and r_max >= 1 and is_number(d_max, above=-1) and d_max >= 0):
+        if not (is_number(r_max, 1) and is_number(d_max)):
             raise InputError(f"BatchRenorm: r_max={r_max} d_max={d_max}; r_max is at least 1 and d_max at least 0")
         steps = (warmup_steps, r_max_steps, d_max_steps)
         if not all(map(is_count, steps)) or warmup_steps > min(steps):

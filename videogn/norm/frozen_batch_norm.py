@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from videogn.norm.norm import Activation, Norm, is_number
+from videogn.norm.norm import Activation, Norm
+from videogn.number import is_positive
 from videogn.types import InputError
 
 
@@ -39,7 +40,7 @@ class FrozenBatchNorm(Norm):
     ) -> None:
         if zero_init:
             raise InputError("FrozenBatchNorm: zero_init=True; its gamma is never learnt: set model.zero_init=false")
-        if not is_number(eps, above=0):
+        if not is_positive(eps):
             raise InputError(f"FrozenBatchNorm: eps={eps}; give a number above 0, in units of x squared")
         super().__init__(channels, activation, zero_init)
         self.eps = eps

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videogn.kernel.group_norm import BACKENDS, Backend, check_groups, divisors, group_norm
-from videogn.norm.norm import Activation, Norm, is_count
+from videogn.norm.norm import Activation, Norm
+from videogn.number import is_count
 from videogn.types import InputError
 
 
@@ -85,8 +86,14 @@ class GroupNorm(Norm, nn.GroupNorm):
 
 def _divisor(name: str, number: int, channels: int, on_indivisible: str) -> int:
     """`number` if it divides the channels, or the divisor that `on_indivisible` allows in its place."""
-    if not is_count(number, lowest=1) or on_indivisible == "error" or channels % number == 0:
-        check_groups(number, channels, name)
+    if not is_count(number, 1) or on_indivisible == "error" or channels % number == 0:
+        try:
+            check_groups(number, channels, name)
+        except InputError as error:
+            if not is_count(number, 1):
+                raise
+            # A model has many widths, and no number may divide them all.
+            raise InputError(f"{error}; or norm.on_indivisible=nearest, which takes the nearest one at every width") from None
         return number
     # Of two equally near, the fewer groups or the more channels in each: the one with more values a group.
     fitting = divisors(channels) if name == "num_groups" else divisors(channels)[::-1]

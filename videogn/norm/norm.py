@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from videogn.number import is_positive
 from videogn.types import InputError
 
 Activation = Literal["relu", "silu"]
@@ -51,9 +52,9 @@ class Norm(nn.Module):
             raise InputError(f"{name}: channels={channels}; a norm needs at least 1")
         if activation not in (None, "relu", "silu"):
             raise InputError(f"{name}: activation={activation!r}; use None, 'relu' or 'silu'")
-        if not is_number(eps := torch_arguments.get("eps", 1.0), above=0):
+        if not is_positive(eps := torch_arguments.get("eps", 1.0)):
             raise InputError(f"{name}: eps={eps}; give a number above 0, in units of x squared")
-        if (momentum := torch_arguments.get("momentum")) is not None and not (is_number(momentum, above=0) and momentum <= 1):
+        if (momentum := torch_arguments.get("momentum")) is not None and not is_positive(momentum, 1):
             raise InputError(f"{name}: momentum={momentum}; give a share above 0, up to 1, or null for the mean of all batches")
         # Before the constructors of torch's classes, which call reset_parameters.
         self.channels = channels
@@ -87,13 +88,3 @@ class Norm(nn.Module):
         """C and what differs from the plain layer; a subclass puts its own numbers in front."""
         tail = f", activation={self.activation}" if self.activation else ""
         return f"C={self.channels}{tail}{', zero_init' if self.zero_init else ''}"
-
-
-def is_number(value: Any, above: int) -> bool:
-    """Whether a value of a configuration is a finite number above a limit."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and above < value < float("inf")
-
-
-def is_count(value: Any, lowest: int = 0) -> bool:
-    """Whether a value of a configuration is a whole number from `lowest` up."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
