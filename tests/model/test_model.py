@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,3 +93,26 @@ def test_bf16_follows_fp32(build: Build, model_name: str, clip_size: tuple[int, 
     # bf16 has 8 bits: each of ~50 layers adds about 2^-8 of its values, independently: sqrt(50) / 256 is 3%; four times that.
     error = (features.float() - expected).norm() / expected.norm()
     assert error < 0.12, error
+
+
+COMPILE = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+from conftest import CLIP_SIZES, SIZE, build
+for name in ("r2plus1d_18", "slowfast_r50", "x3d_m"):
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model = build(name).eval()
+    clips = torch.randn(1, 3, *CLIP_SIZES.get(name, SIZE))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(clips), model(clips), atol=0, rtol=0)
+"""
+
+
+def test_compiles_into_one_graph() -> None:
+    """What is not made of ResNet3D's blocks alone, in a process without jaxtyping's hook; torch's own kernels run the graph."""
+    environment = {**os.environ, "JAXTYPING_DISABLE": "1"}
+    done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]

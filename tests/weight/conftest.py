@@ -27,7 +27,7 @@ NUM_CLASSES = 6
 def _build(model: str, norm: str = "group_norm", num_classes: int = 5, conv: str = "plain", **changes: Any) -> nn.Module:
     overrides = [f"model={model}", f"norm={norm}", f"conv={conv}"]
     overrides += [f"{key if '.' in key else 'model.' + key}={value}" for key, value in changes.items()]
-    if model in INDIVISIBLE and norm == "group_norm":
+    if model in INDIVISIBLE and norm == "group_norm" and "norm.num_groups" not in changes:
         overrides.append("norm.num_groups=1")
     config = compose("inspect", overrides)
     return instantiate(config.model)(num_classes=num_classes, norm=instantiate(config.norm), conv=instantiate(config.conv))

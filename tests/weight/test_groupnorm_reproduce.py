@@ -86,3 +86,13 @@ def test_c2d_computes_what_theirs_does(
         {"linear/W", "linear/b"} if suffix == ".npz" else {"fc.weight", "fc.bias"}
     )
     assert_same(features_of_static_clip(ours, frame), expected)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3, 5])
+def test_arrays_of_another_number_of_axes(refuse: Callable, shallow: Callable, tmp_path: Path, ndim: int) -> None:
+    path, array = tmp_path / "file.npz", np.zeros((3,) * ndim, np.float32)
+    np.savez(path, **{"conv0/W": array, "linear/W": array})  # pyright: ignore
+    shape = " x ".join("3" * ndim)
+    assert f"(trunk.conv1.weight: its shape {shape} does not fit 64 x 3 x 1 x 7 x 7)" in refuse(
+        GroupNormReproduce(), path, shallow()
+    )

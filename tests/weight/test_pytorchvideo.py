@@ -48,3 +48,11 @@ def test_another_layout_is_refused(
     path = tmp_path / "other.pyth"
     torch.save({"model_state": {"s1.pathway0_stem.conv.weight": torch.zeros(64, 3, 1, 7, 7)}}, path)
     assert "has no tensor under blocks." in refuse(Pytorchvideo(), path, shallow())
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.x.res_blocks.0.weight", "blocks..res_blocks.", f"blocks.{'9' * 5000}.res_blocks.0.weight"]
+)
+def test_blocks_without_a_number(refuse: Callable, shallow: Callable, tmp_path: Path, name: str) -> None:
+    torch.save({name: torch.zeros(3)}, tmp_path / "file.pyth")
+    assert ": 0% of the backbone's parameters" in refuse(Pytorchvideo(), tmp_path / "file.pyth", shallow())

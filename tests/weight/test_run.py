@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from videogn.norm.group_norm import GroupNorm
 from videogn.types import InputError
 from videogn.weight.run import Run
 
@@ -115,6 +117,46 @@ def test_the_groups_are_those_of_the_stored_configuration(
     report = load(Run(), path, shallow("group_norm", **settings), CLASSES)
     outcomes = {entry.name: entry.outcome for entry in report.entries}
     assert outcomes["trunk.res5.0.norm1.weight"] == ("loaded" if same else "skipped")
+
+
+@pytest.mark.filterwarnings("ignore:GroupNorm. .* does not divide")
+@pytest.mark.parametrize("kind", ["num_groups", "channels_per_group"])
+@pytest.mark.parametrize("number", [1, 5, 6, 16, 32, 128, 1000])
+def test_the_groups_are_those_that_the_norm_chooses(network: nn.Module, tmp_path: Path, kind: str, number: int) -> None:
+    """Where the number does not divide the channels too, or is above them; the norm itself is the judge."""
+    settings: dict[str, Any] = {kind: number, "on_indivisible": "nearest"}
+    source = Run()
+    source.read(write(network, tmp_path / "last.ckpt", {**GROUP_NORM, **settings}))
+    for channels in (1, 8, 9, 24, 54, 64, 97, 432):
+        assert source.groups(channels) == GroupNorm(channels, **settings).num_groups, channels
+
+
+@pytest.mark.parametrize("number", [0, -1, "16", 3.5])
+def test_of_damaged_settings_no_groups_are_known(network: nn.Module, tmp_path: Path, number: Any) -> None:
+    source = Run()
+    source.read(write(network, tmp_path / "last.ckpt", {**GROUP_NORM, "channels_per_group": number}))
+    assert source.groups(64) is None
+
+
+def test_gamma_does_not_go_over_to_fewer_groups_where_both_took_the_nearest(
+    build: Build, load: Callable, moved: Build, tmp_path: Path
+) -> None:
+    """X3D's first widths are 24 and 54: 32 comes to 24 and 27 groups there, and 8 to 8 and 9."""
+
+    def network(number: int) -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return build("x3d_s", **{"norm.num_groups": number, "norm.on_indivisible": "nearest"})
+
+    settings = {"num_groups": 32, "on_indivisible": "nearest"}
+    path = write(moved(network(32)), tmp_path / "last.ckpt", {**GROUP_NORM, **settings})
+    for number, outcomes in ((32, {"loaded"}), (8, {"skipped"})):
+        ours = network(number)
+        norms = {name for name, module in ours.named_modules() if isinstance(module, GroupNorm) and module.num_channels < 64}
+        report = load(Run(strict=False), path, ours, CLASSES)
+        entries = [entry for entry in report.entries if entry.name.rpartition(".")[0] in norms]
+        assert entries
+        assert {entry.outcome for entry in entries} == outcomes
 
 
 @pytest.mark.parametrize("norm", ["layer_norm", "instance_norm"])

@@ -172,4 +172,4 @@ def test_its_model_of_images_is_inflated(
 def test_another_layout_is_refused(shallow: Build, refuse: Callable, tmp_path: Path) -> None:
     path = tmp_path / "other.pyth"
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, path)
-    assert "has no model_state; give a checkpoint of PySlowFast" in refuse(SlowFast(), path, shallow())
+    assert "has no tensor under s1.; give a checkpoint of PySlowFast" in refuse(SlowFast(), path, shallow())

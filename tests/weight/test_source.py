@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -189,6 +191,125 @@ class TestRefusals:
     def test_an_unknown_inflation(self) -> None:
         with pytest.raises(InputError, match=r"weight\.inflation='mean'; use repeat or center"):
             Torchvision(inflation="mean")  # pyright: ignore
+
+
+def quantized(value: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(value, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*[Qq]uantize", "ignore:Sparse CSR", "ignore:The PyTorch API of nested", "ignore:Validating sparse"
+)
+class TestValues:
+    """Of tensors that the model takes, and of those that it does not."""
+
+    KINDS: ClassVar[dict[str, tuple[Callable[[Tensor], Tensor], str]]] = {
+        "int64": (lambda x: x.long(), "is of torch.int64"),
+        "uint8": (lambda x: x.to(torch.uint8), "is of torch.uint8"),
+        "bool": (lambda x: x.bool(), "is of torch.bool"),
+        "complex": (lambda x: x.to(torch.complex64), "is of torch.complex64"),
+        "float8": (lambda x: x.to(torch.float8_e4m3fn), "is of torch.float8_e4m3fn"),
+        "float4": (lambda x: torch.zeros(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2), "is of torch.float4_e2m1fn_x2"),
+        "quantized": (quantized, "is of torch.qint8"),
+        "sparse": (lambda x: x.to_sparse(), "is sparse"),
+        "meta": (lambda x: x.to("meta"), "has no values"),
+        "huge": (lambda x: torch.ones(1).expand(2**40), "is of 1099511627776 values"),
+    }
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_of_another_kind_are_refused_where_a_layer_takes_them(
+        self, shallow: Build, load: Callable, refuse: Callable, theirs: nn.Module, tmp_path: Path, kind: str
+    ) -> None:
+        change, message = self.KINDS[kind]
+        path, state = tmp_path / "net.pth", theirs.state_dict()
+        for name in ("conv1.weight", "bn1.weight", "fc.weight"):
+            torch.save({**state, name: change(state[name])}, path)
+            expected = f"{path}: {name} {message}, and a layer takes plain floating point; give the file as it was before it was"
+            assert refuse(Torchvision(), path, shallow("batch_norm"))[: len(expected)] == expected
+        torch.save({**state, "ema.conv1.weight": change(state["conv1.weight"])}, path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert load(Torchvision(), path, shallow("batch_norm")).backbone_share == 1
+
+    def test_nested_ones_are_refused(self, shallow: Build, refuse: Callable, theirs: nn.Module, tmp_path: Path) -> None:
+        """torch 2.14 reads them, 2.15 does not unless told to trust the file."""
+        path, state = tmp_path / "net.pth", theirs.state_dict()
+        nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+        torch.save({**state, "fc.weight": nested}, path)
+        message = refuse(Torchvision(), path, shallow("batch_norm"))
+        assert re.match(
+            rf"{re.escape(str(path))}: fc.weight is (nested, and a layer|a torch.*nested_tensor, which is not)", message
+        )
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+    def test_that_cannot_be_are_refused_where_a_layer_takes_them(
+        self, shallow: Build, load: Callable, refuse: Callable, theirs: nn.Module, tmp_path: Path, value: float
+    ) -> None:
+        path, state = tmp_path / "net.pth", theirs.state_dict()
+        variance = torch.ones(64)
+        variance[7] = value
+        torch.save({**state, "bn1.running_var": variance, "best_loss": torch.tensor(value), "ema.conv1": variance}, path)
+        message = refuse(Torchvision(), path, shallow("batch_norm"))
+        assert message.startswith(
+            f"{path}: bn1.running_var holds a {'negative variance' if value == -1 else 'value that is not finite'}"
+        )
+        report = load(Torchvision(), path, shallow("group_norm"))  # which keeps no variance
+        assert report.backbone_share > 0.9
+
+    def test_of_one_number_are_told_by_their_shape(
+        self, shallow: Build, load: Callable, theirs: nn.Module, tmp_path: Path
+    ) -> None:
+        path, state = tmp_path / "net.pth", theirs.state_dict()
+        torch.save({**state, "fc.weight": torch.tensor(1.0), "fc.bias": torch.tensor(1.0)}, path)
+        reasons = {entry.name: entry.reason for entry in load(Torchvision(), path, shallow()).entries}
+        assert reasons["head.weight"] == "its shape of one number does not fit 5 x 2048"
+        assert reasons["head.bias"] == "its shape of one number does not fit 5"
+
+    @pytest.mark.parametrize(
+        "value", [torch.tensor(float("inf")).half(), torch.tensor(1e30), torch.tensor([1]), torch.tensor(True)]
+    )
+    def test_a_counter_of_another_kind_is_left(
+        self, shallow: Build, load: Callable, theirs: nn.Module, tmp_path: Path, value: Tensor
+    ) -> None:
+        path = tmp_path / "net.pth"
+        torch.save({**theirs.state_dict(), "bn1.num_batches_tracked": value}, path)
+        ours = shallow("batch_norm")
+        report = load(Torchvision(), path, ours)
+        assert report.unused == [("bn1.num_batches_tracked", "a counter that is no whole number")]
+        assert ours.state_dict()["trunk.norm1.num_batches_tracked"] == 0
+        assert report.backbone_share == 1
+
+
+def test_means_of_weights_are_told(shallow: Build, load: Callable, theirs: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    state = {f"module.{name}": value for name, value in theirs.state_dict().items()} | {"n_averaged": torch.tensor(9)}
+    torch.save({"model_ema": state}, path)
+    report = load(Torchvision(), path, shallow("batch_norm"))
+    assert report.notes == ["the weights are the means over steps, model_ema: the file holds no others"]
+    assert report.backbone_share == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "https://a/b.pth",
+        {},
+        {"sha256": "0123abcd"},
+        {"url": 3},
+        {"url": "https://a/b.pth", "sha256": 12345678},  # YAML reads digits alone as a number
+        {"url": "https://a/b.pth", "sha256": ""},
+        {"url": "https://a/b.pth", "sha256": "0123abc"},
+        {"url": "https://a/b.pth", "sha256": "sha256:0123abcd"},
+        {"url": "https://a/b.pth", "size": "9"},
+        {"url": "https://a/b.pth", "md5": "0123abcd"},
+    ],
+    ids=str,
+)
+def test_a_public_file_that_is_not_described(entry: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"^weight\.files\.x=.*; give \{url: 'https://\.\.\.', sha256: '8 of its digits or more'\}"
+    ):
+        Torchvision(file="x", files={"x": entry})
 
 
 def test_half_precision_is_computed_with_as_single(build: Build, load: Callable, theirs: nn.Module, tmp_path: Path) -> None:

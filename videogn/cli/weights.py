@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +11,7 @@ from torch import nn
 
 from videogn.configuration import instantiate
 from videogn.training.fine_tuning import FineTuning
+from videogn.types import InputError
 from videogn.weight.report import LoadReport
 
 _FINE_TUNING = ("freeze", "layer_decay", "head_lr_factor")
@@ -28,4 +30,18 @@ def start_from(
     if resumes or values.get("_target_") is None:
         return fine_tuning, None
     source = instantiate(values)
-    return fine_tuning, source.load(source.resolve(), network, classes)
+    path = source.resolve()
+    try:
+        return fine_tuning, source.load(path, network, classes)
+    except InputError as error:
+        if values.get("path") is not None or _is_readable(source, path):
+            raise
+        raise InputError(f"{error}. It was fetched: remove it, and the same command fetches it again") from error
+
+
+def _is_readable(source: Any, path: Path) -> bool:
+    try:
+        source.read(path)
+    except InputError:
+        return False
+    return True

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from videogn.types import InputError
 from videogn.weight.names import RESNET, renamed
-from videogn.weight.read import read_npz, read_torch, tensors
+from videogn.weight.read import read_npz, read_state, tensors
 from videogn.weight.source import WeightSource
 
 _TENSORPACK = [
@@ -39,11 +39,9 @@ class GroupNormReproduce(WeightSource):
     layout = "GroupNorm-reproduce"
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return tensors(read_npz(path), path)
-        content = read_torch(path)
-        content = content["state_dict"] if isinstance(content, Mapping) and "state_dict" in content else content
-        state = {name.removeprefix("module."): value for name, value in tensors(content, path).items()}
+        state = read_state(path)
         if "gn1.weight" not in state:
             raise InputError(f"{path}: has no gn1.weight; give a file of GroupNorm-reproduce")
         return state
@@ -54,10 +52,11 @@ class GroupNormReproduce(WeightSource):
     def convert(self, state: Mapping[str, Tensor], name: str, value: Tensor) -> tuple[Tensor, str]:
         if not _is_tensorpack(state):
             return value, ""
-        if value.ndim == 4:
-            value = value.permute(3, 2, 0, 1)
-        if name == "head.weight":
+        if name == "head.weight" and value.ndim == 2:
             return value.T, ""
+        if value.ndim != 4:
+            return value, ""
+        value = value.permute(3, 2, 0, 1)
         return (value.flip(1), "B, G, R turned to R, G, B") if name == "trunk.conv1.weight" else (value, "")
 
 

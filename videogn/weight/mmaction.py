@@ -9,7 +9,7 @@ from torch import Tensor
 
 from videogn.types import InputError
 from videogn.weight.names import Rules, renamed, stage_rules
-from videogn.weight.read import read_torch, tensors
+from videogn.weight.read import read_state
 from videogn.weight.source import WeightSource
 
 _BLOCK: Rules = [
@@ -68,8 +68,7 @@ class Mmaction(WeightSource):
     layout = "mmaction2"
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        content = read_torch(path)
-        state = tensors(content["state_dict"] if isinstance(content, Mapping) and "state_dict" in content else content, path)
+        state = read_state(path)
         if not any(name.startswith("backbone.") for name in state):
             raise InputError(f"{path}: has no tensor under backbone.; give a checkpoint of mmaction2")
         return state

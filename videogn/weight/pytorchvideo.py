@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from videogn.types import InputError
 from videogn.weight.names import Rules, renamed
-from videogn.weight.read import read_torch, tensors
+from videogn.weight.read import read_state
 from videogn.weight.source import WeightSource
 
 _BLOCK: Rules = [
@@ -47,8 +48,7 @@ class Pytorchvideo(WeightSource):
     layout = "pytorchvideo"
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        content = read_torch(path)
-        state = tensors(content["model_state"] if isinstance(content, Mapping) and "model_state" in content else content, path)
+        state = read_state(path)
         if not any(name.startswith("blocks.") for name in state):
             raise InputError(f"{path}: has no tensor under blocks.; give a file of pytorchvideo's zoo")
         return state
@@ -56,7 +56,8 @@ class Pytorchvideo(WeightSource):
     def names(self, state: Mapping[str, Tensor]) -> dict[str, str]:
         if any(".multipathway_blocks." in name for name in state):
             return renamed(state, _SLOWFAST)
-        stages = sorted({int(name.split(".")[1]) for name in state if ".res_blocks." in name})
+        blocks = (re.match(r"blocks\.(\d{1,3})\.res_blocks\.", name) for name in state)
+        stages = sorted({int(block[1]) for block in blocks if block})
         head = 1 + max(stages, default=0)
         return renamed(
             state,

@@ -54,7 +54,11 @@ class Run(WeightSource):
         kind = str(self._norm.get("_target_", "")).rpartition(".")[2]
         if kind in ("LayerNorm", "InstanceNorm"):
             return 1 if kind == "LayerNorm" else channels
-        wanted = self._norm.get("num_groups")
-        per_group = self._norm.get("channels_per_group")
-        groups = channels // per_group if isinstance(per_group, int) and per_group > 0 else wanted or 32
-        return groups if isinstance(groups, int) and channels % groups == 0 else None
+        by_size = self._norm.get("channels_per_group")
+        number = by_size if by_size is not None else self._norm.get("num_groups") or 32
+        if not isinstance(number, int) or number < 1:
+            return None
+        # As on_indivisible=nearest has it: of two equally near, the one with more values a group.
+        divisors = [d for d in range(1, channels + 1) if channels % d == 0]
+        nearest = min(divisors if by_size is None else reversed(divisors), key=lambda divisor: abs(divisor - number))
+        return nearest if by_size is None else channels // nearest

@@ -10,7 +10,7 @@ from torch import Tensor
 from videogn.types import InputError
 from videogn.weight import caffe2
 from videogn.weight.names import Rules, renamed
-from videogn.weight.read import read_torch, tensors
+from videogn.weight.read import read_state
 from videogn.weight.source import WeightSource
 
 _BLOCK: Rules = [
@@ -72,12 +72,12 @@ class SlowFast(WeightSource):
     layout = "PySlowFast"
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        if path.suffix == ".pkl":
+        if path.suffix.lower() == ".pkl":
             return caffe2.read_blobs(path)
-        content = read_torch(path)
-        if not isinstance(content, Mapping) or "model_state" not in content:
-            raise InputError(f"{path}: has no model_state; give a checkpoint of PySlowFast")
-        return tensors(content["model_state"], path)
+        state = read_state(path)
+        if not any(name.startswith("s1.") for name in state):
+            raise InputError(f"{path}: has no tensor under s1.; give a checkpoint of PySlowFast")
+        return state
 
     def names(self, state: Mapping[str, Tensor]) -> dict[str, str]:
         if "conv1_w" in state:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from videogn.types import InputError
 from videogn.weight.download import fetch
 from videogn.weight.inflate import Inflation, inflate
+from videogn.weight.read import State, why_no_weight
 from videogn.weight.report import Entry, LoadReport
 
 _NO_PLACE = "with no place in this model"
@@ -40,7 +41,7 @@ class WeightSource(ABC):
         cache: folder of the fetched files; None is $VIDEOGN_CACHE, else ~/.cache/videogn.
 
     Raises:
-        InputError: `inflation` is neither.
+        InputError: `inflation` is neither, or an entry of `files` says something else.
     """
 
     layout: ClassVar[str]  # its name in messages
@@ -58,6 +59,11 @@ class WeightSource(ABC):
     ) -> None:
         if inflation not in ("repeat", "center"):
             raise InputError(f"weight.inflation={inflation!r}; use repeat or center")
+        for name, entry in (files or {}).items():
+            if not _is_published(entry):
+                raise InputError(
+                    f"weight.files.{name}={entry}; give {{url: 'https://...', sha256: '8 of its digits or more'}}, or null"
+                )
         self.path = path
         self._file = file
         self._files = dict(files or {})
@@ -134,13 +140,17 @@ class WeightSource(ABC):
         entries, new = [], {}
         for name, own in target.items():
             layer, _, kind = name.rpartition(".")
-            source, value, done = placed.pop(name, ("", None, ""))
-            if value is None and kind == "num_batches_tracked":
+            source, value = placed.pop(name, ("", None))
+            if kind == "num_batches_tracked" and (value is None or not _is_counter(value)):
+                unused += [(source, "a counter that is no whole number")] if source else []
                 continue  # many files leave it out, and it matters to momentum=null alone
+            done = ""
+            if value is not None:
+                value, done = self.convert(state, name, _floating(path, source, value) if own.is_floating_point() else value)
             reason, outcome = "", "renamed" if source != name else "loaded"
             if value is None:
                 reason = "statistics of its own" if kind in _STATISTICS else "not in the file"
-            elif name.startswith("head."):
+            elif name.startswith("head.") and value.ndim:
                 reason = self.head_differs(value, own, of_images, classes)
             elif layer in norms and (differs := self._norm_differs(norms[layer], layer in of_batch_norm)):
                 if kind in _STATISTICS or not self._copy_affine:
@@ -153,21 +163,25 @@ class WeightSource(ABC):
                     reason = f"its shape {_shape(value)} does not fit {_shape(own)}"
                 else:
                     new[name] = fitted.to(own.dtype)
+                    if problem := _damage(fitted, new[name], kind):
+                        raise InputError(f"{path}: {source} holds a {problem}")
                     outcome = "inflated" if inflated else outcome
             entries.append(Entry(name, "skipped" if reason else outcome, source, reason or done, own.numel()))
-        unused += [(source, _why_left(name, norms)) for name, (source, _, _) in placed.items()]
+        unused += [(source, _why_left(name, norms)) for name, (source, _) in placed.items()]
 
-        report = LoadReport(f"{path.name} ({self.layout})", entries, unused, [*self.notes(state), *_norm_notes(entries, norms)])
+        notes = [state.note] if isinstance(state, State) and state.note else []
+        notes += [*self.notes(state), *_norm_notes(entries, norms)]
+        report = LoadReport(f"{path.name} ({self.layout})", entries, unused, notes)
         if self._strict:
             self._check(path, report, self.names(state).values(), target)
         with torch.no_grad():
             model.load_state_dict({**target, **new})
         return report
 
-    def _placed(self, state: Mapping[str, Tensor]) -> tuple[dict[str, tuple[str, Tensor, str]], list[tuple[str, str]]]:
-        """Name in the model -> (name in the file, tensor, what was done to it); and (name in the file, why) of the others."""
+    def _placed(self, state: Mapping[str, Tensor]) -> tuple[dict[str, tuple[str, Tensor]], list[tuple[str, str]]]:
+        """Name in the model -> (name in the file, tensor); and (name in the file, why) of the others."""
         names = self.names(state)
-        placed: dict[str, tuple[str, Tensor, str]] = {}
+        placed: dict[str, tuple[str, Tensor]] = {}
         unused: list[tuple[str, str]] = []
         for source, value in state.items():
             name = names.get(source)
@@ -176,7 +190,7 @@ class WeightSource(ABC):
             elif name in placed:
                 unused.append((source, f"as {placed[name][0]} has its place"))
             else:
-                placed[name] = (source, *self.convert(state, name, value))
+                placed[name] = (source, value)
         return placed, unused
 
     def _fit(self, value: Tensor, own: Tensor) -> tuple[Tensor | None, bool]:
@@ -217,6 +231,37 @@ class WeightSource(ABC):
                 f"{path}: {report.backbone_share:.0%} of the backbone's parameters are in it ({skipped}); choose the model that "
                 "it was trained as, or take over what fits with weight.strict=false"
             )
+
+
+def _floating(path: Path, source: str, value: Tensor) -> Tensor:
+    """A tensor of the file as numbers to compute with: 11 bits would round a third of an inflated kernel."""
+    if reason := why_no_weight(value):
+        raise InputError(
+            f"{path}: {source} {reason}, and a layer takes plain floating point; give the file as it was before it was converted"
+        )
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _is_counter(value: Tensor) -> bool:
+    plain = value.ndim == 0 and value.layout == torch.strided and not value.is_meta
+    return plain and value.dtype in (torch.int64, torch.int32)
+
+
+def _damage(found: Tensor, taken: Tensor, kind: str) -> str:
+    if not bool(torch.isfinite(taken).all()):
+        if bool(torch.isfinite(found).all()):
+            return f"value that {taken.dtype} cannot; the file is damaged"
+        return "value that is not finite; the file is damaged, or its training failed"
+    return "negative variance; the file is damaged" if kind == "running_var" and bool((taken < 0).any()) else ""
+
+
+def _is_published(entry: Any) -> bool:
+    """Whether it is what `fetch` takes."""
+    if not isinstance(entry, Mapping) or not {"url"} <= entry.keys() <= {"url", "sha256", "size"}:
+        return False
+    sha256, size = entry.get("sha256"), entry.get("size")
+    is_hash = sha256 is None or (isinstance(sha256, str) and re.fullmatch("[0-9a-fA-F]{8,64}", sha256) is not None)
+    return isinstance(entry["url"], str) and is_hash and (size is None or isinstance(size, int))
 
 
 def _depths(names: Iterable[str]) -> dict[str, int]:

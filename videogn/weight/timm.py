@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from videogn.weight.names import RESNET, renamed, stage_rules
-from videogn.weight.read import read_torch, tensors
+from videogn.weight.read import read_state
 from videogn.weight.source import WeightSource
 
 # Before every convolution there, behind it here: the norm before conv2 is the one behind conv1. The norm of a block's input and
@@ -36,8 +36,7 @@ class Timm(WeightSource):
     layout = "timm"
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        content = read_torch(path)
-        return tensors(content["state_dict"] if isinstance(content, Mapping) and "state_dict" in content else content, path)
+        return read_state(path)
 
     def names(self, state: Mapping[str, Tensor]) -> dict[str, str]:
         return {

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from videogn.weight.names import RESNET, renamed, stage_rules
-from videogn.weight.read import read_torch, tensors
+from videogn.weight.read import read_state
 from videogn.weight.source import WeightSource
 
 _VIDEO_END = [*stage_rules(r"^layer{}\.", 1), (r"\.downsample\.", ".shortcut."), (r"^fc\.", "head.")]
@@ -41,7 +41,7 @@ class Torchvision(WeightSource):
     layout = "torchvision"
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        return tensors(read_torch(path), path)
+        return read_state(path)
 
     def names(self, state: Mapping[str, Tensor]) -> dict[str, str]:
         if "stem.0.weight" in state:
