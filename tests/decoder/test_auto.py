@@ -11,19 +11,24 @@ import pytest
 
 from videogn.decoder.auto import AutoDecoder
 from videogn.decoder.pyav import PyAVDecoder, PyAVVideo
-from videogn.types import ShortRead, Video, VideoError
+from videogn.types import InputError, ShortRead, Video, VideoError
 
 from .marked_video import break_packet, cut_short, decode_in_order, marks, psnr, write_marked
 
 
 @pytest.fixture
-def without_decord(monkeypatch):
-    monkeypatch.setitem(sys.modules, "decord", None)
-
-
-def test_decord_reads_what_it_reads_right(tmp_path):
+def after_decord():
+    """decord first."""
     pytest.importorskip("decord")
-    video = AutoDecoder().open(write_marked(tmp_path / "v.mp4", max_b_frames=2))
+    return AutoDecoder("decord")
+
+
+def test_pyav_reads_every_video(tmp_path):
+    assert isinstance(AutoDecoder().open(write_marked(tmp_path / "v.mp4")), PyAVVideo)
+
+
+def test_decord_reads_what_it_reads_right(after_decord, tmp_path):
+    video = after_decord.open(write_marked(tmp_path / "v.mp4", max_b_frames=2))
     assert isinstance(video, Video)
     assert not isinstance(video, PyAVVideo)
     assert marks(video.frames([40, 3, 40])) == [40, 3, 40]
@@ -40,14 +45,14 @@ def test_decord_reads_what_it_reads_right(tmp_path):
         ("b.ts", {"max_b_frames": 2}),
     ],
 )
-def test_pyav_reads_what_decord_declines(name, options, tmp_path):
-    video = AutoDecoder().open(write_marked(tmp_path / name, **options))
+def test_pyav_reads_what_decord_declines(name, options, after_decord, tmp_path):
+    video = after_decord.open(write_marked(tmp_path / name, **options))
     assert isinstance(video, PyAVVideo)
     assert marks(video.frames([40, 3, 59, 25])) == [40, 3, 59, 25]
 
 
-def test_pyav_takes_over_where_decord_fails(tmp_path):
-    video = AutoDecoder().open(break_packet(write_marked(tmp_path / "v.mp4"), packet=30))
+def test_pyav_takes_over_where_decord_fails(after_decord, tmp_path):
+    video = after_decord.open(break_packet(write_marked(tmp_path / "v.mp4"), packet=30))
     with pytest.raises(ShortRead):
         video.frames(range(60))
     assert video.num_frames == len(video.timestamps) == 59
@@ -55,15 +60,15 @@ def test_pyav_takes_over_where_decord_fails(tmp_path):
     video.close()
 
 
-def test_frames_beside_the_damage(tmp_path):
-    video = AutoDecoder().open(break_packet(write_marked(tmp_path / "v.mp4", gop=12), packet=30))
+def test_frames_beside_the_damage(after_decord, tmp_path):
+    video = after_decord.open(break_packet(write_marked(tmp_path / "v.mp4", gop=12), packet=30))
     assert marks(video.frames([29, 40])) == [29, 40]  # decord decodes 31 too on its way to 40, and fails at 30
     assert video.num_frames == 60
 
 
-def test_download_cut_short(tmp_path):
+def test_download_cut_short(after_decord, tmp_path):
     path = write_marked(tmp_path / "v.mp4", container_options={"movflags": "faststart"})
-    video = AutoDecoder().open(cut_short(path, packets=30))
+    video = after_decord.open(cut_short(path, packets=30))
     assert marks(video.frames(range(video.num_frames))) == list(range(video.num_frames))
 
 
@@ -73,18 +78,23 @@ def test_no_video(tmp_path):
         AutoDecoder().open(tmp_path / "empty.mp4")
 
 
-def test_says_once_what_it_takes(caplog):
+@pytest.mark.parametrize(
+    ("prefer", "message"),
+    [("pyav", "decoder: pyav"), ("decord", "decoder: decord, pyav for files that decord declines")],
+)
+def test_says_once_what_it_takes(prefer, message, caplog):
     pytest.importorskip("decord")
     with caplog.at_level(logging.INFO, logger="videogn"):
-        AutoDecoder()
-    assert caplog.messages == ["decoder: decord, PyAV for files that decord declines"]
+        AutoDecoder(prefer)
+    assert caplog.messages == [message]
 
 
-def test_without_decord(without_decord, caplog, tmp_path):
-    with caplog.at_level(logging.INFO, logger="videogn"):
-        decoder = AutoDecoder()
-    assert caplog.messages == ["decoder: PyAV (decord has no wheel here)"]
-    assert isinstance(decoder.open(write_marked(tmp_path / "v.mp4")), PyAVVideo)
+def test_a_preferred_decoder_that_is_not_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "decord", None)
+    with pytest.raises(InputError, match="decord cannot be imported here"):
+        AutoDecoder("decord")
+    with pytest.raises(InputError, match=r"decoder\.prefer='cv2': give pyav, decord or torchcodec"):
+        AutoDecoder("cv2")
 
 
 def test_pickles(tmp_path):
@@ -112,7 +122,7 @@ def worst_psnr(video: Video, indices: list[int], truth: dict[int, np.ndarray], n
     return min(map(psnr, frames, (truth[i] for i in indices))) if same_size and video.num_frames == num_frames else 0.0
 
 
-def test_odd_videos(real_videos, rng):
+def test_odd_videos(real_videos, after_decord, rng):
     """Files from the test suites of other libraries: random access gives the frames of a decode in order."""
     with open(real_videos / "odd" / "facts.csv", newline="") as facts:
         readable = [row for row in csv.DictReader(facts) if row["status"] in ("ok", "partial")]
@@ -125,6 +135,6 @@ def test_odd_videos(real_videos, rng):
         indices = [*rng.integers(0, num_frames, 5).tolist(), num_frames - 1]
         truth, counted = decode_in_order(path, indices)
         assert counted == num_frames, path
-        for decoder in (PyAVDecoder(), AutoDecoder()):
+        for decoder in (PyAVDecoder(), after_decord):
             worst[path.name, decoder.name] = worst_psnr(decoder.open(path), indices, truth, num_frames)
     assert {key: value for key, value in worst.items() if value < (float("inf") if key[1] == "pyav" else 40)} == {}

@@ -5,14 +5,17 @@ import pickle
 import wave
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
 import pytest
+from av.container import InputContainer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import videogn.decoder.pyav
+from videogn.decoder.probe import decoded, packets
 from videogn.decoder.pyav import PyAVDecoder, PyAVVideo
 from videogn.encoder.pyav import write_video
 from videogn.types import ShortRead, Video, VideoError
@@ -120,19 +123,59 @@ def test_each_frame_is_decoded_once(tmp_path, count_decoded):
     assert len(count_decoded) == 51
 
 
-def test_seeks_to_the_keyframe_before(tmp_path, count_decoded):
-    video = open_video(write_marked(tmp_path / "v.mp4", gop=12))
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv"])
+@pytest.mark.parametrize("max_b_frames", [0, 3])
+def test_seeks_to_the_keyframe_before(name, max_b_frames, tmp_path, count_decoded):
+    """With frames out of order a keyframe's two times differ, and mp4 and Matroska search by different ones."""
+    video = open_video(write_marked(tmp_path / name, gop=12, max_b_frames=max_b_frames))
     video.frames([50])
-    assert len(count_decoded) == 50 - 48 + 1
-    video.frames([2, 38])
-    assert len(count_decoded) == 3 + (2 + 1) + (38 - 36 + 1)
+    assert count_decoded[0] == video._marks[48]
+    assert len(count_decoded) <= 50 - 48 + 1
+    count_decoded.clear()
+    video.frames([38])
+    assert count_decoded[0] == video._marks[36]
+    assert len(count_decoded) <= 38 - 36 + 1
 
 
-def test_a_demuxer_that_lands_late(tmp_path, count_decoded):
-    video = open_video(write_marked(tmp_path / "v.mp4", gop=12))
-    video._keyframes = [keyframe._replace(seek_to=keyframe.seek_to + 10**4) for keyframe in video._keyframes]
+def test_frames_that_no_other_needs_are_not_decoded_on_the_way(tmp_path, count_decoded):
+    """Three of four are B-frames that none refers to, and the video is the same with and without them."""
+    path = write_marked(tmp_path / "v.mp4", gop=250, max_b_frames=3, x264="scenecut=0:b-adapt=0:b-pyramid=none")
+    video = open_video(path)
+    assert marks(video.frames([41, 48])) == [41, 48]
+    assert len(count_decoded) <= 48 / 4 + 4
+    assert marks(video.frames([49, 50, 51])) == [49, 50, 51]
+    assert len(count_decoded) <= 48 / 4 + 8
+
+
+class Late:
+    """A container whose demuxer lands behind what it is asked for."""
+
+    __class__ = InputContainer
+
+    def __init__(self, container, ticks):
+        self._container, self._ticks = container, ticks
+
+    def seek(self, target, **options):
+        self._container.seek(target + self._ticks, **options)
+
+    def __getattr__(self, name):
+        return getattr(self._container, name)
+
+
+@pytest.mark.parametrize(
+    ("frames_late", "first_decoded"),
+    [
+        (12, 12),  # by the keyframe's pts it would land at 24; by its dts, which is less, right
+        (24, 0),  # from the start of the file, without a recount
+    ],
+)
+def test_a_demuxer_that_lands_late(frames_late, first_decoded, tmp_path, count_decoded):
+    video = open_video(write_marked(tmp_path / "v.mp4", gop=12, max_b_frames=2))
+    tick = video._marks[1] - video._marks[0]
+    video._container = Late(video._container, frames_late * tick)
     assert marks(video.frames([14])) == [14]
-    assert len(count_decoded) == 15  # from the start of the file, without a recount
+    assert count_decoded[0] == video._marks[first_decoded]
+    assert len(count_decoded) <= 15
 
 
 def test_one_thread(b_frames):
@@ -277,6 +320,20 @@ def test_no_video(name, reason, no_video):
         open_video(no_video[name])
     assert caught.value.path == str(no_video[name])
     assert "\n" not in str(caught.value)
+
+
+def test_no_memory_is_no_damage(b_frames, monkeypatch):
+    """FFmpeg's failed allocation is an FFmpegError, as a broken packet is: it must not pass for a shorter video."""
+    error = av.error.MemoryError(12, "Cannot allocate memory")
+    stream, container = Mock(spec=av.VideoStream), Mock(spec=av.container.InputContainer)
+    stream.decode.side_effect = container.demux.side_effect = error
+    with pytest.raises(MemoryError):
+        list(decoded(stream, []))
+    with pytest.raises(MemoryError):
+        list(packets(container, stream))
+    monkeypatch.setattr(av, "open", Mock(side_effect=error))
+    with pytest.raises(MemoryError):
+        open_video(b_frames)
 
 
 @pytest.mark.parametrize("index", [-1, 60])

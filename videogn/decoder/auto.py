@@ -1,4 +1,4 @@
-"""Reads each video with decord where decord gets it right, else with PyAV."""
+"""Reads videos with PyAV, or with another decoder what that one gets right; folders of images with Pillow."""
 
 from __future__ import annotations
 
@@ -10,38 +10,50 @@ import numpy as np
 from jaxtyping import UInt8
 
 from videogn.decoder.decord import DecordDecoder
+from videogn.decoder.frames import FramesDecoder
 from videogn.decoder.pyav import PyAVDecoder
-from videogn.types import Declined, InputError, ShortRead, Video
+from videogn.decoder.torchcodec import TorchCodecDecoder
+from videogn.types import Declined, Decoder, InputError, ShortRead, Video
 
 logger = logging.getLogger(__name__)
 
+_DECLINING = {"decord": DecordDecoder, "torchcodec": TorchCodecDecoder}
+
 
 class AutoDecoder:
-    """decord where it can be imported, and PyAV for what decord declines; both give the same frames."""
+    """Opens every video: with the preferred decoder, and with PyAV what that one declines. All give the same frames.
+
+    Args:
+        prefer: "pyav", "decord" or "torchcodec".
+        frames: opens folders of images.
+
+    Raises:
+        InputError: no such decoder, or it cannot be imported here.
+    """
 
     name = "auto"
 
-    def __init__(self) -> None:
+    def __init__(self, prefer: str = "pyav", frames: FramesDecoder | None = None) -> None:
+        if prefer != "pyav" and prefer not in _DECLINING:
+            raise InputError(f"decoder.prefer={prefer!r}: give pyav, {' or '.join(_DECLINING)}")
+        self._frames = frames or FramesDecoder()
         self._pyav = PyAVDecoder()
-        try:
-            self._decord = DecordDecoder()
-        except InputError:
-            self._decord = None
-            logger.info("decoder: PyAV (decord has no wheel here)")
-        else:
-            logger.info("decoder: decord, PyAV for files that decord declines")
+        self._preferred: Decoder = _DECLINING[prefer]() if prefer in _DECLINING else self._pyav
+        logger.info("decoder: %s", "pyav" if prefer == "pyav" else f"{prefer}, pyav for files that {prefer} declines")
 
     def open(self, path: str | Path) -> Video:
-        if self._decord is None:
+        if Path(path).is_dir():
+            return self._frames.open(path)
+        if self._preferred is self._pyav:
             return self._pyav.open(path)
         try:
-            return AutoVideo(Path(path), self._decord.open(path), self._pyav)
+            return AutoVideo(Path(path), self._preferred.open(path), self._pyav)
         except Declined:
             return self._pyav.open(path)
 
 
 class AutoVideo:
-    """A video that decord has taken, and that PyAV takes over where decord fails to decode a frame."""
+    """A video that another decoder has taken, and that PyAV takes over where that one fails to decode a frame."""
 
     def __init__(self, path: Path, video: Video, successor: PyAVDecoder) -> None:
         self._path = path

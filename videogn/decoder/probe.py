@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
+from jaxtyping import Float64
 
 from videogn.types import VideoError
 
@@ -38,6 +40,7 @@ class Probe:
     Attributes:
         container: FFmpeg's names of the format, for instance "mov,mp4,m4a,3gp,3g2,mj2".
         num_streams: video streams, cover pictures left out.
+        stream_index: the best one's place among all streams of the file.
         header_frames: frames that the header promises; 0 where it is silent.
         rate: average frame rate in frames per second; None where the file does not say.
         packets: in decoding order.
@@ -47,6 +50,7 @@ class Probe:
 
     container: str
     num_streams: int
+    stream_index: int
     codec: str
     pixel_format: str
     header_frames: int
@@ -88,6 +92,16 @@ class Probe:
         return self.container == "avi" and any(packet.pts != packet.dts for packet in self.packets)
 
     @property
+    def tells_frames(self) -> bool:
+        """Whether `times` are those of the frames, as far as can be known without decoding them."""
+        return (
+            self.has_distinct_times
+            and not self.times_are_guesses
+            and not any(packet.is_corrupt for packet in self.packets)
+            and self.header_frames <= len(self.packets)
+        )
+
+    @property
     def has_open_gop(self) -> bool:
         """Whether a frame is shown before a keyframe that it follows in the file. Needs distinct times."""
         rank = {time: place for place, time in enumerate(self.times)}
@@ -102,6 +116,8 @@ def open_container(path: Path) -> InputContainer:
     try:
         # Absolute: a relative name with a colon would be read as a protocol.
         container = av.open(str(path.absolute()), **ANY_METADATA)
+    except MemoryError:  # an FFmpegError too, but the fault is not the file's
+        raise
     except FFmpegError as error:
         raise VideoError(path, f"cannot be opened: {error.strerror}") from error
     for stream in container.streams.video:
@@ -129,18 +145,34 @@ def packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Pa
         for packet in container.demux(stream):
             if packet.size:  # an empty one would tell the decoder that the video ends
                 yield packet
+    except MemoryError:
+        raise
     except FFmpegError:
         return
 
 
-def decoded(stream: av.VideoStream, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
-    """Frames in the order in which the decoder gives them; broken packets are passed over."""
+def decoded(
+    stream: av.VideoStream, packets: Iterable[av.Packet], on_broken: Callable[[FFmpegError], None] | None = None
+) -> Iterator[av.VideoFrame]:
+    """Frames in the order in which the decoder gives them; broken packets are passed over, each told to `on_broken`."""
     for packet in chain(packets, [None]):
         try:
             frames = stream.decode(packet)
-        except FFmpegError:
+        except MemoryError:
+            raise
+        except FFmpegError as error:
+            if on_broken is not None:
+                on_broken(error)
             continue
         yield from frames
+
+
+def frame_seconds(times: Sequence[int | None], time_base: Fraction, fps: float) -> Float64[np.ndarray, " F"]:
+    """Timestamps of the frames of a decode from the start: their presentation times where these increase, else the fps."""
+    known = [time for time in times if time is not None]
+    if len(known) == len(times) and all(earlier < later for earlier, later in pairwise(known)):
+        return np.array(known, dtype=np.float64) * float(time_base)
+    return np.arange(len(times)) / fps  # times that contradict the order of the frames say nothing
 
 
 def probe(path: Path, container: InputContainer) -> Probe:
@@ -161,6 +193,7 @@ def probe(path: Path, container: InputContainer) -> Probe:
     return Probe(
         container=container.format.name,
         num_streams=len(streams),
+        stream_index=stream.index,
         codec=stream.codec_context.codec.canonical_name,
         pixel_format=picture.format.name,
         header_frames=stream.frames,

@@ -18,7 +18,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from videogn.decoder.probe import Probe, decoded, open_container, packets, probe, video_streams
+from videogn.decoder.probe import Probe, decoded, frame_seconds, open_container, packets, probe, video_streams
 from videogn.types import ShortRead, VideoError
 
 # What PyAV and decord do when told nothing, stated because it decides the pixels: both then give the same bits on x86
@@ -40,10 +40,15 @@ SWS_BILINEAR = 2
 # A seek throws away what the decoder holds back for reordering, and looks for the keyframe: worth it from here on.
 FRAMES_PER_SEEK = 4
 
+# Decoders that are told frame by frame what they may leave out; others take it once and for all, or not at all.
+LEAVES_OUT = ("h264", "hevc")
+
 
 class Keyframe(NamedTuple):
     pts: int
-    seek_to: int  # demuxers search by either time: the lesser of pts and dts never lands behind the keyframe
+    # Some demuxers (mov) search by pts, and given the dts of a keyframe would land at the one before; others search by dts, and
+    # given a pts may land behind the keyframe. The lesser of the two never does.
+    earliest: int
 
 
 class PyAVDecoder:
@@ -101,7 +106,7 @@ class PyAVVideo:
         self._stored_size, self._quarter_turns = found.stored_size, found.quarter_turns
         self.height, self.width = found.upright_size
         self.fps = found.fps
-        self._time_base = float(found.time_base)
+        self._time_base = found.time_base
         # A mark is what a frame is known by: its presentation time, or with _in_order its place among the decoded.
         self._marks = found.times
         self._keyframes = sorted(
@@ -109,18 +114,14 @@ class PyAVVideo:
             for packet in found.packets
             if packet.is_keyframe and packet.pts is not None
         )
-        self._in_order = not (
-            found.has_distinct_times
-            and not found.times_are_guesses
-            and not any(packet.is_corrupt for packet in found.packets)
-            and found.header_frames <= len(found.packets)
-        )
+        self._in_order = not found.tells_frames
         self._reading: Iterator[tuple[int, av.VideoFrame]] = iter(())
         self._last: int | None = None  # mark of the frame that was read last
+        self._sought = 0  # and of the one that is being read
         if self._in_order:
             self._count()
         else:
-            self._set_times(np.array(self._marks, dtype=np.float64) * self._time_base)
+            self._set_times(np.array(self._marks, dtype=np.float64) * float(self._time_base))
 
     def _set_times(self, timestamps: np.ndarray) -> None:
         self.timestamps, self.num_frames = timestamps, len(timestamps)
@@ -132,11 +133,7 @@ class PyAVVideo:
         if not times:
             raise VideoError(self._path, "no frame decodes")
         self._marks, self._last = list(range(len(times))), None
-        known = [time for time in times if time is not None]
-        if len(known) == len(times) and all(earlier < later for earlier, later in pairwise(known)):
-            self._set_times(np.array(known, dtype=np.float64) * self._time_base)
-        else:  # times that contradict the order of the frames say nothing
-            self._set_times(np.arange(len(times)) / self.fps)
+        self._set_times(frame_seconds(times, self._time_base, self.fps))
 
     def _recount(self) -> None:
         """Find out why a frame did not come out: because of a seek, which is mended, or because it does not decode."""
@@ -147,6 +144,7 @@ class PyAVVideo:
 
     def _read(self, mark: int) -> av.VideoFrame | None:
         """The frame that carries `mark`, or None where it does not come out."""
+        self._sought = mark
         keyframe = None
         if not self._in_order:
             place = bisect_right(self._keyframes, mark, key=attrgetter("pts"))
@@ -165,25 +163,41 @@ class PyAVVideo:
 
     def _from_keyframe(self, keyframe: Keyframe) -> Iterator[tuple[int, av.VideoFrame]]:
         stream = video_streams(self._path, self._container)[0]
-        try:
-            self._container.seek(keyframe.seek_to, stream=stream)
-        except FFmpegError:
-            return self._from_start()
-        demuxed = packets(self._container, stream)
-        first = next(demuxed, None)
-        # Some demuxers land anywhere; an earlier keyframe serves, all else does not.
-        if first is None or not first.is_keyframe or first.pts is None or first.pts > keyframe.pts:
+        for target in sorted({keyframe.pts, keyframe.earliest}, reverse=True):
+            try:
+                self._container.seek(target, stream=stream)
+            except MemoryError:
+                raise
+            except FFmpegError:
+                return self._from_start()
+            demuxed = packets(self._container, stream)
+            first = next(demuxed, None)
+            # Some demuxers land anywhere; an earlier keyframe serves, all else does not.
+            if first is not None and first.is_keyframe and first.pts is not None and first.pts <= keyframe.pts:
+                break
+        else:
             return self._from_start()
         # Matroska flags every intra frame but indexes only the true keyframes: do not ask for the others again.
         landed = first.pts
         self._keyframes = [known for known in self._keyframes if not landed < known.pts <= keyframe.pts]
-        return self._marked(decoded(stream, chain([first], demuxed)))
+        return self._marked(decoded(stream, self._lightened(stream, chain([first], demuxed))))
 
     def _from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
         self._container.close()
         self._container = open_container(self._path)
         stream = video_streams(self._path, self._container)[0]
-        return self._marked(decoded(stream, packets(self._container, stream)))
+        return self._marked(decoded(stream, self._lightened(stream, packets(self._container, stream))))
+
+    def _lightened(self, stream: av.VideoStream, demuxed: Iterator[av.Packet]) -> Iterator[av.Packet]:
+        """The packets; the decoder is told before each whether to leave its frame out, if no other needs it: its time is past."""
+        context = stream.codec_context
+        if self._in_order or context.name not in LEAVES_OUT:
+            yield from demuxed
+            return
+        for packet in demuxed:
+            is_past = packet.pts is not None and packet.pts < self._sought
+            context.skip_frame = "NONREF" if is_past else "DEFAULT"
+            yield packet
 
     def _marked(self, frames: Iterator[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
         if self._in_order:
