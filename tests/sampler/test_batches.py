@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +39,8 @@ def test_ranks_divide_the_batches_of_one(num_videos: int, clips: int, per_rank: 
     assert [[key for part in parts for key in part[i]] for i in range(len(whole))] == whole
     keys = [key for batch in whole for key in batch]
     assert len(set(keys)) == len(keys)
+    videos = [key.video for key in keys]
+    assert videos[::clips] == list(dict.fromkeys(videos))  # a video's clips follow each other
     assert {key.epoch for key in keys} == {0}
     assert all(0 <= key.video < num_videos and 0 <= key.clip < clips for key in keys)
     assert num_videos * clips - len(keys) < per_rank * num_ranks  # no more is left out than the incomplete batch
@@ -85,3 +90,26 @@ def test_more_ranks_at_the_same_global_batch_go_on() -> None:
     for rank in second:
         rank.load_state_dict(first.state_dict())
     assert [a + b for a, b in zip(*second, strict=True)] == list(first)
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.integers(1, 3), st.integers(0, 3))
+def test_balanced_classes_come_equally_often(labels: list[int], clips: int, seed: int) -> None:
+    batches = EpochBatches(len(labels), 1, seed, clips, labels=np.array(labels))
+    keys = [key for batch in batches for key in batch]
+    assert len(keys) == len(labels) * clips
+    assert len(set(keys)) == len(keys)
+    draws = Counter(labels[key.video] for key in keys[::clips])
+    assert max(draws.values()) - min(draws[label] for label in set(labels)) <= 1
+    for label in set(labels):  # the videos of a class in turn: none twice before each once
+        times = Counter(key.video for key in keys[::clips] if labels[key.video] == label)
+        videos = [row for row, other in enumerate(labels) if other == label]
+        assert max(times[row] for row in videos) - min(times[row] for row in videos) <= 1
+
+
+def test_a_balanced_epoch_is_another_each_time_and_the_same_again() -> None:
+    labels = np.array([0] * 9 + [1] * 3)
+    first, second = (take(EpochBatches(12, 4, 0, labels=labels), 6) for _ in range(2))
+    assert first == second
+    assert [key.video for batch in first[:3] for key in batch] != [key.video for batch in first[3:] for key in batch]
+    with pytest.raises(InputError, match="resume: class_balanced was 1 when the checkpoint was written and is 0 now"):
+        EpochBatches(12, 4, 0).load_state_dict(EpochBatches(12, 4, 0, labels=labels).state_dict())

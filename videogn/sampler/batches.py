@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Int64
 
 from videogn.types import ClipKey, InputError
 
@@ -12,12 +14,15 @@ from videogn.types import ClipKey, InputError
 class EpochBatches:
     """Batches of (epoch, video, clip) keys for one process.
 
-    An epoch holds `clips_per_video` clips of every video, in an order drawn from (seed, epoch) alone. It is cut into global
-    batches of batch_size * num_ranks keys, of which rank r takes the r-th part, so the clips of a step are the same set for
-    any number of ranks at the same global batch. The last, incomplete global batch is left out; another order leaves out other
-    clips in the next epoch.
+    An epoch holds as many draws as there are videos, in an order drawn from (seed, epoch) alone: every video once or, with
+    `labels`, every class equally often, the videos of a class in turn. A draw is `clips_per_video` clips, one behind the other,
+    so that a video is opened once for them. The epoch is cut into global batches of batch_size * num_ranks keys, of which rank r
+    takes the r-th part, so the clips of a step are the same set for any number of ranks at the same global batch. The last,
+    incomplete global batch is left out; another order leaves out other clips in the next epoch.
 
         5 videos, batch_size 2, 1 rank, order 3 0 4 1 2: the batches (3 0) and (4 1)
+        2 videos, clips_per_video 2, batch_size 2, order 1 0: the batches (1 1), clips 0 and 1 of it, and (0 0)
+        5 videos of the labels a a a a b, balanced: 2 or 3 draws of a, each of another video, and 3 or 2 of b
 
     The object is a place in the sequence of epochs: iterating goes from there to the epoch's end and starts the next epoch
     after it. `advance` is called by the loader for every batch that training has taken, so batches fetched ahead do not count.
@@ -26,12 +31,20 @@ class EpochBatches:
         num_videos: videos in the split.
         batch_size: clips per device and forward.
         seed: with the epoch, the source of the order.
-        clips_per_video: repeated augmentation.
+        clips_per_video: repeated augmentation (Hoffer et al., arXiv:1901.09335).
         rank, num_ranks: this process among all.
+        labels: the class of every video, to balance by; None takes the videos as they are.
     """
 
     def __init__(
-        self, num_videos: int, batch_size: int, seed: int, clips_per_video: int = 1, rank: int = 0, num_ranks: int = 1
+        self,
+        num_videos: int,
+        batch_size: int,
+        seed: int,
+        clips_per_video: int = 1,
+        rank: int = 0,
+        num_ranks: int = 1,
+        labels: Int64[np.ndarray, " V"] | None = None,
     ) -> None:
         self._num_videos = num_videos
         self._batch_size = batch_size
@@ -39,6 +52,7 @@ class EpochBatches:
         self._clips_per_video = clips_per_video
         self._rank = rank
         self._num_ranks = num_ranks
+        self._labels = labels
         self.epoch = 0
         self.consumed = 0  # batches of this epoch that training has taken
         if len(self) == 0:
@@ -55,11 +69,10 @@ class EpochBatches:
     def __iter__(self) -> Iterator[list[ClipKey]]:
         if self.consumed == len(self):
             self.epoch, self.consumed = self.epoch + 1, 0
-        order = np.random.default_rng([self._seed, self.epoch]).permutation(self._num_videos * self._clips_per_video)
+        keys = self._keys()
         for batch in range(self.consumed, len(self)):
             start = (batch * self._num_ranks + self._rank) * self._batch_size
-            rows = order[start : start + self._batch_size].tolist()
-            yield [ClipKey(self.epoch, row // self._clips_per_video, row % self._clips_per_video) for row in rows]
+            yield keys[start : start + self._batch_size]
 
     def advance(self) -> None:
         self.consumed += 1
@@ -69,12 +82,24 @@ class EpochBatches:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         for name, value in self._shape().items():
-            if state[name] != value:
+            if state.get(name, value) != value:  # one that was stored before there was such a number says nothing
                 raise InputError(
                     f"resume: {name} was {state[name]} when the checkpoint was written and is {value} now; the same clips "
                     "cannot come in the same order: resume with the run's own data and batch size"
                 )
         self.epoch, self.consumed = state["epoch"], state["consumed"]
+
+    def _keys(self) -> list[ClipKey]:
+        """Those of the epoch, in its order; a video that is drawn again has the clips behind those of before."""
+        rng = np.random.default_rng([self._seed, self.epoch])
+        drawn: Counter[int] = Counter()
+        keys = []
+        videos = rng.permutation(self._num_videos) if self._labels is None else _balanced(self._labels, rng)
+        for video in videos.tolist():
+            first = drawn[video] * self._clips_per_video
+            drawn[video] += 1
+            keys += [ClipKey(self.epoch, video, first + clip) for clip in range(self._clips_per_video)]
+        return keys
 
     def _shape(self) -> dict[str, int]:
         return {
@@ -82,4 +107,17 @@ class EpochBatches:
             "clips_per_video": self._clips_per_video,
             "global_batch_size": self._batch_size * self._num_ranks,
             "seed": self._seed,
+            "class_balanced": int(self._labels is not None),
         }
+
+
+def _balanced(labels: Int64[np.ndarray, " V"], rng: np.random.Generator) -> Int64[np.ndarray, " V"]:
+    """As many draws as videos, equally many of each class."""
+    classes = rng.permutation(np.unique(labels))
+    draws = []
+    for place, label in enumerate(classes):
+        videos = np.flatnonzero(labels == label)
+        quota = (len(labels) + len(classes) - 1 - place) // len(classes)
+        rounds = [rng.permutation(videos) for _ in range(-(-quota // len(videos)))]
+        draws.append(np.concatenate([*rounds, videos[:0]])[:quota])
+    return rng.permutation(np.concatenate(draws))
