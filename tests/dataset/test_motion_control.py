@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch.nn.functional import cross_entropy
 
-from videogn.configuration import compose, instantiate
+from videogn.configuration import compose, instantiate, prepared_dataset
 from videogn.dataset.manifest import Manifest
 from videogn.prediction.load import build_network
 from videogn.training.parameter_groups import parameter_groups
@@ -73,9 +73,7 @@ def test_one_frame_does_not_give_the_class_away(tmp_path_factory: pytest.TempPat
     root = tmp_path_factory.mktemp("control") / "motion"
     counts = [f"dataset.num_train={NUM_TRAIN}", "dataset.num_val=1", f"dataset.num_test={NUM_TEST}"]
     config = compose("train", [f"dataset.root={root}", *counts])
-    dataset = instantiate(config.dataset)
-    dataset.prepare()
-    manifest = dataset.manifest()
+    manifest = prepared_dataset(config.dataset).manifest()
     train, test = decoded(manifest.split("train"), config), decoded(manifest.split("test"), config)
     moving = top1_after_training(train, test, config, still=False)
     still = top1_after_training(train, test, config, still=True)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,22 +24,29 @@ from videogn.types import (
     DeadVideo,
     Decoder,
     EpochSampler,
+    OpenTimeout,
     Sampler,
     ShortRead,
     TrainingTransform,
     Video,
     VideoError,
     ViewTransform,
+    Window,
 )
 
 _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
 
+# Decoded at once: up to 32 MiB the C library uses memory again that it has; more is fetched from the kernel anew, page by page.
+PART_BYTES = 24 * 2**20
+
 
 class TrainingClips(Dataset[Batch]):
-    """Maps a ClipKey to a batch of one clip, or of none when the video is dead.
+    """Maps a ClipKey to a batch of one clip, or of none when it cannot be read.
 
-    Frames, window and mirroring derive from (seed, key) alone: workers, ranks and order do not change a clip.
+    Frames, window, mirroring and appearance derive from (seed, key) alone: workers, ranks and order do not change a clip. So does
+    whether it can be read: another clip of a damaged video may. Nothing is remembered but a video on whose opening the decoder
+    hangs, which no clip can change: once a worker it costs the deadline, not once an epoch.
     """
 
     def __init__(self, manifest: Manifest, decoder: Decoder, sampler: Sampler, transform: TrainingTransform, seed: int) -> None:
@@ -45,31 +56,56 @@ class TrainingClips(Dataset[Batch]):
         self._sampler = sampler
         self._transform = transform
         self._seed = seed
-        self._reasons: dict[int, str] = {}  # dead videos are opened once a worker, not once an epoch
+        self._hanging: dict[int, DeadVideo] = {}
 
     def __getitem__(self, key: ClipKey) -> Batch:
-        row = key.video
-        path = self._manifest.path(row)
-        if row not in self._reasons:
-            try:
-                frames, window = read_clips(self._decoder, path, lambda video: self._read(video, key))
-            except VideoError as error:
-                self._reasons[row] = error.reason
-            else:
-                return Batch(
-                    self._transform.cut(frames, window)[None],
-                    torch.tensor([int(self._targets[row])]),
-                    torch.tensor([window.flip]),
-                    torch.tensor([row]),
-                    [],
-                )
-        return _dead_batch(DeadVideo(row, str(path), self._reasons[row]))
+        return self._of_video([key])[0]
 
-    def _read(self, video: Video, key: ClipKey):
-        rng = np.random.default_rng([self._seed, *key])
-        indices = self._sampler(video.timestamps, rng)[0]
-        window = self._transform.draw(video.height, video.width, rng)
-        return video.frames(indices.tolist()), window
+    def __getitems__(self, keys: Sequence[ClipKey]) -> list[Batch]:
+        """As a loader asks for a batch: clips of one video that follow each other come from one open file."""
+        return [batch for _, group in groupby(keys, key=attrgetter("video")) for batch in self._of_video(list(group))]
+
+    def _of_video(self, keys: Sequence[ClipKey]) -> list[Batch]:
+        row = keys[0].video
+        if row in self._hanging:
+            return [_dead_batch(self._hanging[row])] * len(keys)
+        path = self._manifest.path(row)
+        decoder = trusted(self._decoder, self._manifest, row)
+        start = time.monotonic()
+        try:
+            if len(keys) == 1:
+                return read_clips(decoder, path, lambda video: self._read(video, keys))
+            with closing(decoder.open(path)) as video:
+                return self._read(video, keys)
+        except VideoError as error:
+            dead = DeadVideo(row, str(path), error.reason, time.monotonic() - start)
+            if isinstance(error, OpenTimeout):
+                self._hanging[row] = dead
+            elif len(keys) > 1:  # each as if it were alone: which clips come together depends on the batch size
+                return [batch for key in keys for batch in self._of_video([key])]
+            return [_dead_batch(dead)] * len(keys)
+
+    def _read(self, video: Video, keys: Sequence[ClipKey]) -> list[Batch]:
+        """Decode what all of the clips need once, and cut each from it."""
+        asked, drawn = [], []
+        for key in keys:
+            rng = np.random.default_rng([self._seed, *key])
+            indices = self._sampler(video.timestamps, rng)[0]
+            window = self._transform.draw(video.height, video.width, rng)
+            asked.append((indices, window))
+            drawn.append((window.flip, self._transform.draw_appearance(rng)))
+        clips = cut_clips(video, asked, self._transform.cut)
+        return [
+            Batch(
+                clip[None],
+                torch.tensor([int(self._targets[key.video])]),
+                torch.tensor([flip]),
+                torch.tensor([key.video]),
+                [],
+                None if appearance is None else appearance[None],
+            )
+            for key, clip, (flip, appearance) in zip(keys, clips, drawn, strict=True)
+        ]
 
 
 class VideoViews(Dataset[Batch]):
@@ -87,10 +123,11 @@ class VideoViews(Dataset[Batch]):
 
     def __getitem__(self, row: int) -> Batch:
         path = self._manifest.path(row)
+        start = time.monotonic()
         try:
-            clips = read_views(path, self._decoder, self._sampler, self._transform)
+            clips = read_views(path, trusted(self._decoder, self._manifest, row), self._sampler, self._transform)
         except VideoError as error:
-            return _dead_batch(DeadVideo(row, str(path), error.reason))
+            return _dead_batch(DeadVideo(row, str(path), error.reason, time.monotonic() - start))
         count = len(clips)
         return Batch(
             clips,
@@ -101,6 +138,11 @@ class VideoViews(Dataset[Batch]):
         )
 
 
+def trusted(decoder: Decoder, manifest: Manifest, row: int) -> Decoder:
+    """The decoder within a decoder that has a process of its own, for a file that was verified; else the one given."""
+    return getattr(decoder, "direct", decoder) if manifest.is_verified(row) else decoder
+
+
 def read_views(path: str | Path, decoder: Decoder, sampler: Sampler, transform: ViewTransform) -> UInt8[Tensor, "N T h w 3"]:
     """All views of a video; raises VideoError."""
 
@@ -108,13 +150,42 @@ def read_views(path: str | Path, decoder: Decoder, sampler: Sampler, transform: 
         # No randomness in testing: the generator is there for the contract.
         indices = sampler(video.timestamps, np.random.default_rng(0))
         needed, place = np.unique(indices, return_inverse=True)
-        frames = video.frames(needed.tolist())
         # Cut each needed frame once: the clips of a video share most of them.
-        cuts = [transform.cut(frames, window) for window in transform.windows(video.height, video.width)]
+        windows = transform.windows(video.height, video.width)
+        cuts = cut_clips(video, [(needed, window) for window in windows], transform.cut)
         place = torch.from_numpy(place.reshape(indices.shape))
         return torch.stack([cut[clip] for clip in place for cut in cuts])
 
     return read_clips(decoder, path, read)
+
+
+def cut_clips(
+    video: Video,
+    asked: Sequence[tuple[Int64[np.ndarray, " T"], Window]],
+    cut: Callable[[UInt8[np.ndarray, "T H W 3"], Window], UInt8[Tensor, "T h w 3"]],
+) -> list[UInt8[Tensor, "T h w 3"]]:
+    """A clip for each of `asked`, frames and window: every frame is decoded once, and cut before the next part is decoded."""
+    needed = np.unique(np.concatenate([indices for indices, _ in asked]))
+    step = max(1, PART_BYTES // (video.height * video.width * 3))
+    clips: list[Tensor | None] = [None] * len(asked)
+    for start in range(0, len(needed), step):
+        part = needed[start : start + step]
+        frames = video.frames(part.tolist())
+        for number, (indices, window) in enumerate(asked):
+            places = np.flatnonzero((indices >= part[0]) & (indices <= part[-1]))
+            if not len(places):
+                continue
+            own = indices[places]
+            # Most clips are all that was decoded, in its order: no copy.
+            pixels = cut(frames if np.array_equal(own, part) else frames[np.searchsorted(part, own)], window)
+            if len(places) == len(indices):
+                clips[number] = pixels
+            else:
+                whole = clips[number]
+                clips[number] = whole = pixels.new_empty(len(indices), *pixels.shape[1:]) if whole is None else whole
+                whole[torch.from_numpy(places)] = pixels
+        del frames  # its memory serves the next part
+    return [clip for clip in clips if clip is not None]
 
 
 def read_clips(decoder: Decoder, path: str | Path, read: Callable[[Video], _Read]) -> _Read:
@@ -137,7 +208,8 @@ def collate(batches: Sequence[Batch]) -> Batch:
     if not alive:
         return batches[0]._replace(dead=dead)
     clips, labels, flips, videos = (torch.cat(parts) for parts in zip(*(b[:4] for b in alive), strict=True))
-    return Batch(clips, labels, flips, videos, dead)
+    tables = [b.appearance for b in alive if b.appearance is not None]
+    return Batch(clips, labels, flips, videos, dead, torch.cat(tables) if tables else None)
 
 
 class TrainingLoader(DataLoader[Batch]):

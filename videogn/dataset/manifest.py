@@ -10,20 +10,25 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int64
 
+from videogn.dataset.columns import SPLITS, Entries, Entry
+from videogn.dataset.files import identities
+from videogn.dataset.text import label_fault, read_lines, read_table
 from videogn.types import InputError
 
 _PACKAGE = Path(__file__).parents[1]
 _DATA = next(d for d in (_PACKAGE / "data", _PACKAGE.parent / "data") if d.is_dir())  # in the wheel, in the repository
-SPLITS = ("train", "val", "test")
+Missing = Literal["error", "wrong", "leave_out"]
+_MAX_DIGITS = 18  # of a number that an int64 holds
 VIDEO_SUFFIXES = frozenset(
     [
         ".3gp",
@@ -46,48 +51,62 @@ VIDEO_SUFFIXES = frozenset(
 )  # the containers people keep clips in; everything else in a class folder is left alone
 
 
-class Entry(NamedTuple):
-    path: str  # relative to the manifest's root, with forward slashes
-    label: str
-    video_id: str
-    split: str
-
-
 @dataclass(frozen=True)
 class Manifest:
     """A validated list of videos.
 
     Attributes:
         root: folder that the paths are relative to.
-        entries: one a video, in a fixed order.
+        entries: one a video, in a fixed order; kept in columns, whatever sequence they come in.
         classes: the class names; a label's index in this list is the network's output for it.
-        notes: what a user should know about how the list was made (splits drawn, splits missing).
+        notes: what a user should know about how the list was made (splits drawn, videos missing).
+        missing: videos of the data set whose files are not there: those of train are left out of `entries`.
     """
 
     root: Path
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
+    missing: tuple[Entry, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.entries, Entries):
+            object.__setattr__(self, "entries", Entries(self.entries))
+
+    @property
+    def _columns(self) -> Entries:
+        assert isinstance(self.entries, Entries)
+        return self.entries
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def split(self, name: str) -> Manifest:
         """The videos of one split, in the manifest's order."""
-        return Manifest(self.root, tuple(e for e in self.entries if e.split == name), self.classes)
+        rows = np.flatnonzero(self._columns.split_numbers == SPLITS.index(name))
+        return Manifest(self.root, self._columns.take(rows), self.classes)
 
     def path(self, index: int) -> Path:
         return self.root / self.entries[index].path
 
+    def is_verified(self, index: int) -> bool:
+        """Whether the file was decoded whole once, and still has the size it had then."""
+        size = int(self._columns.num_bytes[index])
+        try:
+            return size > 0 and self.path(index).stat().st_size == size
+        except OSError:
+            return False
+
     def targets(self) -> Int64[np.ndarray, " V"]:
         """Index in `classes` of every video's class."""
         index = {name: i for i, name in enumerate(self.classes)}
-        return np.array([index[entry.label] for entry in self.entries], np.int64)
+        columns = self._columns
+        return np.array([index[name] for name in columns.label_names], np.int64)[columns.label_numbers]
 
     def sha256(self) -> str:
-        """Hash of the content (paths, labels, ids, splits, classes), not of where it lies."""
+        """Hash of the content (paths, labels, ids, splits, classes), not of where it lies or whether it was verified."""
         digest = hashlib.sha256()
-        for row in (*self.entries, self.classes):
+        for row in (*(entry[:4] for entry in self.entries), self.classes):
             digest.update("\0".join(row).encode("utf-8", "surrogateescape") + b"\n")
         return digest.hexdigest()
 
@@ -99,43 +118,126 @@ class Manifest:
 
 
 def validated(
-    root: Path, entries: Iterable[Entry], classes: Sequence[str] | None, place: str, notes: Sequence[str] = ()
+    root: Path,
+    entries: Iterable[Entry],
+    classes: Sequence[str] | None,
+    place: str,
+    notes: Sequence[str] = (),
+    missing: Missing = "error",
+    absent: Set[int] = frozenset(),
+    at: Callable[[int], str] | None = None,
 ) -> Manifest:
-    """A manifest, or an InputError that names the place and the first thing wrong.
+    """A manifest, or an InputError that names the place and the first thing wrong. A file that is named again is counted once.
 
     Args:
         classes: the class names where a class list was given; else the labels found, sorted (numbers by value).
         place: what the error message starts with, for instance the file that the entries come from.
+        missing: what a video whose file is not there is: an "error"; or "wrong": left out of train, while in val and test it
+            stays and counts as wrong; or "leave_out" in all splits. The last two are noted, with their numbers.
+        absent: places of the entries whose files are known not to be there.
+        at: what an error of an entry starts with, by its place among them, such as a line of the file; by default `place`.
     """
+    if missing not in ("error", "wrong", "leave_out"):
+        raise InputError(f"dataset.missing={missing}; use error, wrong or leave_out")
     entries = tuple(entries)
     if not entries:
         raise InputError(f"{place}: no videos; give at least one for each of two classes")
+    where = at if at is not None else lambda row: place
+    faults = {label: fault for label in {e.label for e in entries} if (fault := label_fault(label))}
+    if faults:
+        row, label = next((row, e.label) for row, e in enumerate(entries) if e.label in faults)
+        raise InputError(f"{where(row)}: {entries[row].path!r}: label {label!r} {faults[label]}")
     names = tuple(classes) if classes is not None else _sorted_labels({e.label for e in entries})
     known = set(names)
-    split_of: dict[str, Entry] = {}
-    for entry in entries:
+    files = identities(root, [entry.path for entry in entries])
+    absent = {row for row, file in enumerate(files) if file is None} | absent
+    video_of: dict[str, int] = {}
+    file_of: dict[str, int] = {}
+    again = []
+    for row, (entry, file) in enumerate(zip(entries, files, strict=True)):
         if entry.label not in known:
-            raise InputError(f"{place}: {entry.path}: {unknown_label(entry.label, names)}")
+            raise InputError(f"{where(row)}: {entry.path}: {unknown_label(entry.label, names)}")
         if entry.split not in SPLITS:
-            raise InputError(f"{place}: {entry.path}: split {entry.split!r} is not one of {', '.join(SPLITS)}")
-        first = split_of.setdefault(entry.video_id, entry)
-        if first.split != entry.split:
-            raise InputError(
-                f"{place}: video_id {entry.video_id!r} is in two splits, {first.split} ({first.path}) and {entry.split} "
-                f"({entry.path}); the score would be of videos seen in training: keep all files of a recording in one split"
-            )
-        if first.label != entry.label:
-            raise InputError(
-                f"{place}: video_id {entry.video_id!r} has two labels, {first.label!r} ({first.path}) and {entry.label!r} "
-                f"({entry.path}); a video has one label"
-            )
-        if not (root / entry.path).is_file():
-            raise InputError(f"{place}: {root / entry.path}: no such file; correct the path or dataset.root")
+            raise InputError(f"{where(row)}: {entry.path}: split {entry.split!r} is not one of {', '.join(SPLITS)}")
+        recording = video_of.setdefault(entry.video_id, row)
+        same = file_of.setdefault(file or os.path.normpath(entry.path), row)
+        if recording != row or same != row:
+            for what, first in ((f"video_id {entry.video_id!r}", recording), (f"one file, {entry.path},", same)):
+                if fault := _contradiction(what, entries[first], entry):
+                    raise InputError(f"{where(row)}: {fault}" + (f" (the other: {at(first)})" if at is not None else ""))
+        if same != row:
+            again.append(row)
+        if row in absent and missing == "error":
+            raise InputError(f"{where(row)}: {root / entry.path}: no such file; correct the path or dataset.root")
     if len(names) < 2:
         raise InputError(f"{place}: {len(names)} class ({', '.join(names)}); a classifier needs at least two")
+    if len(absent) == len(entries):
+        raise InputError(
+            f"{place}: none of its {len(entries)} videos is there, such as {root / entries[0].path}; correct dataset.root"
+        )
+    if again:
+        notes = (*notes, f"{len(again):,} videos are named again, such as {entries[again[0]].path}: counted once")
+    once = set(range(len(entries))).difference(again)
+    lost = tuple(entries[row] for row in sorted(absent & once))
+    if absent:
+        notes = (*notes, _missing_note([entries[row] for row in once], lost, missing))
+    if absent or again:
+        left_out = {row for row in absent if missing != "wrong" or entries[row].split == "train"}
+        entries = tuple(entries[row] for row in sorted(once - left_out))
     if not any(e.split == "train" for e in entries):
         raise InputError(f"{place}: no video in split train; there is nothing to learn from")
-    return Manifest(root, entries, names, tuple(notes))
+    return Manifest(root, entries, names, tuple(notes), lost)
+
+
+def _contradiction(what: str, first: Entry, second: Entry) -> str | None:
+    """Why two entries cannot be of one recording or file, `what`; None where they can."""
+    if first.split != second.split:
+        return (
+            f"{what} is in two splits, {first.split} ({first.path}) and {second.split} ({second.path}); the score would be of "
+            "videos seen in training: keep all files of a recording in one split"
+        )
+    if first.label != second.label:
+        return (
+            f"{what} has two labels, {first.label!r} ({first.path}) and {second.label!r} ({second.path}); a video has one label"
+        )
+    return None
+
+
+def without(manifest: Manifest, path: str | int | Path) -> Manifest:
+    """The manifest less the videos that a CSV names in its column `path`, as the manifest has them or with the root before.
+
+    Raises:
+        InputError: no such file or column, or nothing is left to train on.
+    """
+    columns, rows = read_table(path, "list of excluded videos (dataset.exclude)")
+    if "path" not in columns:
+        raise InputError(f"{path} line 1: no column 'path'; dataset.exclude takes the quarantine.csv of a run, or its like")
+    place = columns.index("path")
+    named = {os.path.normpath(row[place]) for _, row in rows if row[place]}
+    root, whole = str(manifest.root), os.path.abspath(manifest.root)
+
+    def is_named(entry: Entry) -> bool:
+        spelt = (os.path.normpath(os.path.join(folder, entry.path)) for folder in ("", root, whole))
+        return any(name in named for name in spelt)
+
+    kept = tuple(e for e in manifest.entries if not is_named(e))
+    counts = Counter(e.split for e in manifest.entries)
+    counts.subtract(e.split for e in kept)
+    left_out = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts[split]) or "no"
+    if not any(e.split == "train" for e in kept):
+        raise InputError(f"dataset.exclude={path}: no video in split train is left")
+    note = f"excluded by {path}: {left_out} videos of the {len(named):,} that it names"
+    # The quarantine of a preparation does, of the data set that it wrote; so does a list of other videos.
+    if named and len(kept) == len(manifest) and not any(is_named(e) for e in manifest.missing):
+        note += f", such as {min(named)}; paths of the data set are like {manifest.entries[0].path}"
+    return replace(manifest, entries=kept, notes=(*manifest.notes, note))
+
+
+def _missing_note(entries: Sequence[Entry], lost: Sequence[Entry], missing: Missing) -> str:
+    all_of, lost_of = (Counter(entry.split for entry in rows) for rows in (entries, lost))
+    outcomes = {"train": "left out"} if missing == "wrong" else dict.fromkeys(SPLITS, "left out")
+    counts = [f"{lost_of[s]:,} of {all_of[s]:,} {s} ({outcomes.get(s, 'counted as wrong')})" for s in SPLITS if lost_of[s]]
+    return f"missing videos: {', '.join(counts)}"
 
 
 def unknown_label(label: str, classes: Sequence[str]) -> str:
@@ -144,14 +246,18 @@ def unknown_label(label: str, classes: Sequence[str]) -> str:
     return f"label {label!r} is not one of the {len(classes)} classes{hint}"
 
 
-def read_classes(path: str | Path) -> tuple[str, ...]:
+def read_classes(path: str | int | Path) -> tuple[str, ...]:
     """Class names, one a line, in the order of the network's outputs.
 
     Args:
         path: a file, or the name of a list in data/, such as kinetics400.
     """
     ours = _DATA / f"{path}.txt"
-    lines = read_lines(ours if ours.is_file() and not Path(path).is_file() else path, "class list")
+    # Not Path.is_file: it raises for a name that is too long for a file.
+    lines = read_lines(ours if os.path.isfile(ours) and not os.path.isfile(str(path)) else path, "class list")
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and (fault := label_fault(line.strip())):
+            raise InputError(f"{path} line {number}: class {line.strip()!r} {fault}")
     names = tuple(line.strip() for line in lines if line.strip())
     for name, count in Counter(names).items():
         if count > 1:
@@ -159,16 +265,9 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     return names
 
 
-def read_lines(path: str | Path, what: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the {what}: {error.strerror}; correct the path") from None
-
-
 def _sorted_labels(labels: set[str]) -> tuple[str, ...]:
-    if all(label.isdecimal() for label in labels):
-        return tuple(sorted(labels, key=int))
+    if all(label.isdecimal() and len(label) <= _MAX_DIGITS for label in labels):
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
 
 
@@ -179,36 +278,44 @@ class ManifestFile:
         path: the CSV.
         root: folder that its paths are relative to; by default the CSV's folder.
         classes: file with the class names, one a line; by default the labels found, sorted.
-        flip: probability that a training clip is mirrored.
+        flip: probability that a training clip is mirrored; false is 0, true 0.5.
+        missing: see `validated`.
     """
 
-    def __init__(self, path: str, root: str | None, classes: str | None, flip: float) -> None:
-        self.name = Path(path).stem
+    def __init__(self, path: str, root: str | None, classes: str | None, flip: float | int, missing: Missing = "error") -> None:
+        stem = Path(path).stem
+        self.name = Path(path).resolve().parent.name if stem == "manifest" else stem  # every prepared folder has a manifest.csv
         self.flip = flip
         self._path = Path(path)
         self._root = Path(root) if root is not None else self._path.parent
         self._classes = classes
-
-    def prepare(self) -> None:
-        """Nothing to make: the videos are there already."""
+        self._missing: Missing = missing
 
     def manifest(self) -> Manifest:
-        lines = read_lines(self._path, "manifest")
-        reader = csv.DictReader(lines)
-        missing = [column for column in ("path", "label", "split") if column not in (reader.fieldnames or ())]
-        if missing:
+        columns, rows = read_table(self._path, "manifest")
+        absent = [column for column in ("path", "label", "split") if column not in columns]
+        if absent:
             raise InputError(
-                f"{self._path} line 1: no column {missing[0]!r}; the columns are path, label, video_id, split "
+                f"{self._path} line 1: no column {absent[0]!r}; the columns are path, label, video_id, split "
                 "(video_id may be left out)"
             )
         classes = read_classes(self._classes) if self._classes is not None else None
-        entries = []
-        for row in reader:
-            place = f"{self._path} line {reader.line_num}"
-            for column in ("path", "label", "split"):
-                if not (row[column] or "").strip():
-                    raise InputError(f"{place}: no {column}; every row has path, label and split")
-            if classes is not None and row["label"] not in classes:
-                raise InputError(f"{place}: {unknown_label(row['label'], classes)}")
-            entries.append(Entry(row["path"], row["label"], row.get("video_id") or row["path"], row["split"]))
-        return validated(self._root, entries, classes, str(self._path))
+        known = None if classes is None else set(classes)
+        path_at, label_at, split_at = map(columns.index, ("path", "label", "split"))
+        id_at, bytes_at = (columns.index(column) if column in columns else None for column in ("video_id", "num_bytes"))
+        entries, lines = [], []
+        for line, row in rows:
+            path, label, split = row[path_at], row[label_at].strip(), row[split_at].strip()
+            if not (path.strip() and label and split):
+                column = next(c for c in ("path", "label", "split") if not row[columns.index(c)].strip())
+                raise InputError(f"{self._path} line {line}: no {column}; every row has path, label and split")
+            if known is not None and label not in known:
+                raise InputError(f"{self._path} line {line}: {unknown_label(label, classes or ())}")
+            size = row[bytes_at] if bytes_at is not None else ""
+            if size and not (size.isdecimal() and len(size) <= _MAX_DIGITS):
+                raise InputError(f"{self._path} line {line}: num_bytes is {size!r}; give the size of the file, or nothing")
+            video_id = row[id_at] if id_at is not None else ""
+            entries.append(Entry(path, label, video_id or path, split, int(size or 0)))
+            lines.append(line)
+        at = lambda row: f"{self._path} line {lines[row]}"  # noqa: E731
+        return validated(self._root, entries, classes, str(self._path), missing=self._missing, at=at)

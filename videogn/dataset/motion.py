@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from rich.progress import track
 
-from videogn.dataset.manifest import Entry, Manifest, validated
+from videogn.dataset.columns import Entry
+from videogn.dataset.manifest import Manifest, validated
 from videogn.types import InputError
 
 CLASSES = (
@@ -57,12 +58,14 @@ class Motion:
         seed: of everything random in them.
         num_train, num_val, num_test: videos per class.
         writer: writes one video; called as writer(path, frames, fps).
-        flip: probability that a training clip is mirrored; left and right are classes here, so 0.
+        flip: probability that a training clip is mirrored, false is 0 and true 0.5; left and right are classes here, so 0.
     """
 
     name = "motion"
 
-    def __init__(self, root: str, seed: int, num_train: int, num_val: int, num_test: int, writer: Writer, flip: float) -> None:
+    def __init__(
+        self, root: str, seed: int, num_train: int, num_val: int, num_test: int, writer: Writer, flip: float | int
+    ) -> None:
         self.flip = flip
         self._root = Path(root)
         self._seed = seed
@@ -109,7 +112,10 @@ class Motion:
             for label in CLASSES:
                 for number in range(count):
                     path = f"{split}/{label}/{number:03d}.mp4"
-                    entries.append(Entry(path, label, path, split))
+                    file = self._root / path
+                    # We wrote it: there is nothing to verify.
+                    num_bytes = file.stat().st_size if file.is_file() else 0
+                    entries.append(Entry(path, label, path, split, num_bytes))
         return validated(self._root, entries, CLASSES, f"dataset.root: {self._root}")
 
     def _recipe(self) -> dict[str, Any]:

@@ -1,12 +1,23 @@
-"""Text files with `path label` a line, as PySlowFast and mmaction2 write them."""
+"""Text files with `path label` a line, or `folder num_frames label`, as PySlowFast and mmaction2 write them."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import NamedTuple
 
-from videogn.dataset.manifest import Entry, Manifest, read_classes, read_lines, unknown_label, validated
+from videogn.dataset.columns import Entry
+from videogn.dataset.files import first_names
+from videogn.dataset.manifest import Manifest, Missing, read_classes, unknown_label, validated
 from videogn.dataset.split import split_groups
+from videogn.dataset.text import read_lines
 from videogn.types import InputError
+
+
+class _Row(NamedTuple):
+    path: str
+    label: str
+    place: str  # its line
 
 
 class PathList:
@@ -16,11 +27,12 @@ class PathList:
         path: the only list; or null.
         train, val, test: a list each; or null. Without test the val videos are tested on.
         root: folder that the paths are relative to; by default the list's folder.
-        separator: stands between path and label; null is any white space. The line is cut at its last separator, so that
-            paths keep their spaces.
+        separator: stands between path and label; null is any white space, and a backslash with a t is a tab. The line is cut
+            at its last separator, so that paths keep their spaces.
         classes: file with the class names, one a line. Labels that are numbers index it.
         split_seed: seed of the division of `path`.
-        flip: probability that a training clip is mirrored.
+        flip: probability that a training clip is mirrored; false is 0, true 0.5.
+        missing: see `validated`.
     """
 
     def __init__(
@@ -33,7 +45,8 @@ class PathList:
         separator: str | None,
         classes: str | None,
         split_seed: int,
-        flip: float,
+        flip: float | int,
+        missing: Missing = "error",
     ) -> None:
         lists = {"train": train, "val": val, "test": test}
         self._lists = {split: Path(file) for split, file in lists.items() if file is not None}
@@ -48,28 +61,33 @@ class PathList:
         self.flip = flip
         self._path = Path(path) if path is not None else None
         self._root = Path(root) if root is not None else (self._path or self._lists["train"]).parent
-        self._separator = separator
+        if separator is not None and not (isinstance(separator, str) and separator):
+            raise InputError(f"dataset.separator={separator!r}; give what stands between path and label, such as ',' or '\\t'")
+        self._separator = separator and separator.replace("\\t", "\t")
         self._classes = classes
         self._split_seed = split_seed
-
-    def prepare(self) -> None:
-        """Nothing to make: the videos are there already."""
+        self._missing: Missing = missing
 
     def manifest(self) -> Manifest:
         classes = read_classes(self._classes) if self._classes is not None else None
         if self._path is not None:
             rows = self._rows(self._path, classes)
-            splits = split_groups([p for p, _ in rows], [label for _, label in rows], self._split_seed)
-            entries = [Entry(p, label, p, split) for (p, label), split in zip(rows, splits, strict=True)]
+            paths = [row.path for row in rows]
+            splits = split_groups(first_names(self._root, paths), [row.label for row in rows], self._split_seed)
             notes = [
                 f"splits: 70/15/15 by file, stratified by label, dataset.split_seed={self._split_seed}",
                 "a path list has no groups: files of one recording may stand in two splits and flatter the score",
             ]
-            return validated(self._root, entries, classes, str(self._path), notes)
-        entries = [Entry(p, label, p, split) for split, file in self._lists.items() for p, label in self._rows(file, classes)]
-        return validated(self._root, entries, classes, f"dataset=path_list root={self._root}")
+        else:
+            rows, splits, notes = [], [], []
+            for split, file in self._lists.items():
+                rows += self._rows(file, classes)
+                splits += [split] * (len(rows) - len(splits))
+        entries = [Entry(row.path, row.label, row.path, split) for row, split in zip(rows, splits, strict=True)]
+        place = str(self._path or f"dataset=path_list root={self._root}")
+        return validated(self._root, entries, classes, place, notes, self._missing, at=lambda row: rows[row].place)
 
-    def _rows(self, file: Path, classes: tuple[str, ...] | None) -> list[tuple[str, str]]:
+    def _rows(self, file: Path, classes: tuple[str, ...] | None) -> list[_Row]:
         rows = []
         for number, line in enumerate(read_lines(file, "path list"), start=1):
             if not line.strip():
@@ -82,13 +100,14 @@ class PathList:
                     "(dataset.separator)"
                 )
             path, label = parts[0].strip(), parts[1].strip()
-            if not (self._root / path).is_file():
-                raise InputError(f"{file} line {number}: {self._root / path}: no such file; correct it or dataset.root")
+            folder, _, count = path.rpartition(" ")
+            if count.isdecimal() and os.path.isdir(self._root / folder):  # Path.is_dir raises for a name that is too long
+                path = folder  # mmaction2's lists of images: `folder num_frames label`
             if classes is not None and label not in classes:
                 if not label.isdecimal() or int(label) >= len(classes):
                     raise InputError(f"{file} line {number}: {unknown_label(label, classes)} of {self._classes}")
                 label = classes[int(label)]
-            rows.append((path, label))
+            rows.append(_Row(path, label, f"{file} line {number}"))
         if not rows:
             raise InputError(f"{file}: an empty list; a line is `path label`")
         return rows

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from videogn.dataset.manifest import SPLITS, read_lines
+from videogn.dataset.columns import SPLITS
+from videogn.dataset.text import read_table
+from videogn.number import is_count
 from videogn.types import InputError
 
 FRACTIONS = (0.70, 0.15, 0.15)  # of the groups, for train, val, test
@@ -29,8 +30,13 @@ def split_groups(
 
     Args:
         groups, labels: one a video.
-        seed: the same seed and videos give the same split.
+        seed: `dataset.split_seed`; the same seed and videos give the same split.
+
+    Raises:
+        InputError: the seed is no whole number from 0 up.
     """
+    if not is_count(seed):
+        raise InputError(f"dataset.split_seed={'null' if seed is None else seed}: give a whole number from 0 up")
     labels_of: dict[str, set[str]] = defaultdict(set)
     for group, label in zip(groups, labels, strict=True):
         labels_of[group].add(label)
@@ -66,9 +72,11 @@ def read_groups(path: str | Path, group_by: str | None, videos: Sequence[str]) -
     Args:
         group_by: the group's column; by default the only one that is not path, label or split.
         videos: paths as they stand in the CSV; each must have a row.
+
+    Raises:
+        InputError: the file or a column is not there, a video has no group, or two.
     """
-    reader = csv.DictReader(read_lines(path, "groups file"))
-    columns = list(reader.fieldnames or ())
+    columns, rows = read_table(path, "groups file")
     if "path" not in columns:
         raise InputError(f"{path} line 1: no column 'path'; columns: {', '.join(columns) or 'none'}")
     candidates = [c for c in columns if c not in ("path", "label", "split")]
@@ -81,11 +89,32 @@ def read_groups(path: str | Path, group_by: str | None, videos: Sequence[str]) -
     if column not in columns:
         raise InputError(f"{path} line 1: no column {column!r} (dataset.group_by); columns: {', '.join(columns)}")
     group_of: dict[str, str] = {}
-    for row in reader:
-        if not row["path"] or not row[column]:
-            raise InputError(f"{path} line {reader.line_num}: a row needs a path and a {column}")
-        group_of[Path(row["path"]).as_posix()] = row[column]
+    line_of: dict[str, int] = {}
+    path_place, group_place = columns.index("path"), columns.index(column)
+    for number, row in rows:
+        name, group = row[path_place], row[group_place]
+        if not name or not group:
+            raise InputError(f"{path} line {number}: a row needs a path and a {column}")
+        video = Path(name).as_posix()
+        line = line_of.setdefault(video, number)
+        if group_of.setdefault(video, group) != group:
+            raise InputError(
+                f"{path} lines {line} and {number}: {video} is of two groups, {group_of[video]!r} and {group!r}; "
+                f"a video has one {column}"
+            )
     for video in videos:
         if video not in group_of:
             raise InputError(f"{path}: no row for {video}; every video needs its {column}, its path relative to dataset.root")
     return group_of
+
+
+def check_apart(groups: Sequence[str], splits: Sequence[str], videos: Sequence[str], place: str) -> None:
+    """Raises InputError, which starts with `place`, where two videos of a group are in two splits."""
+    first_of: dict[str, int] = {}
+    for row, group in enumerate(groups):
+        first = first_of.setdefault(group, row)
+        if splits[first] != splits[row]:
+            raise InputError(
+                f"{place}: group {group!r} is in two splits, {splits[first]} ({videos[first]}) and {splits[row]} "
+                f"({videos[row]}); the score would be of what was seen in training: move its videos into one split"
+            )
