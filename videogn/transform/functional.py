@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -32,13 +32,23 @@ def to_input(
     flips: Bool[Tensor, " N"],
     mean: Sequence[float],
     std: Sequence[float],
+    appearance: Float32[Tensor, "N M 5"] | None = None,
 ) -> Float[Tensor, "N 3 T H W"]:
     """(x - mean) / std as float32 in the network's order of axes, clips with `flips` mirrored left to right.
+
+    Between the two, each clip undergoes its own operations of `appearance`; what they uncover or erase takes the mean, 0 for the
+    network but for the rounding to a whole pixel value.
 
     Runs on the device that holds the clips. On a GPU the memory stays channels-last (NDHWC); on a CPU it becomes
     contiguous, with which the training of resnet3d_tiny is 1.1 to 1.2 times as fast.
     """
     mirrored = torch.where(flips[:, None, None, None, None], clips.flip(3), clips) if bool(flips.any()) else clips
+    if appearance is not None:
+        from videogn.transform.operations import apply  # torchvision takes 2 s to import, and only this needs it
+
+        fill = [float(min(255, max(0, round(m)))) for m in mean]
+        # Clip by clip: on a stacked batch, torchvision's functions would share their parameters and statistics.
+        mirrored = torch.stack([apply(clip, own, fill) for clip, own in zip(mirrored, appearance.tolist(), strict=True)])
     scale = torch.tensor(std, device=clips.device).reciprocal()
     shift = -torch.tensor(mean, device=clips.device) * scale
     x = (mirrored.float() * scale + shift).permute(0, 4, 1, 2, 3)

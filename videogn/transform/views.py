@@ -43,3 +43,29 @@ class Crops:
 
     def cut(self, frames: UInt8[np.ndarray, "T H W 3"], window: Window) -> UInt8[Tensor, "T S S 3"]:
         return cut(frames, window, (self.crop_size, self.crop_size))
+
+
+class WholeFrame:
+    """The whole frame at short side `short_side`; the long side is rounded down, torchvision's rule.
+
+    Videos of different shapes give views of different shapes, so no batch holds two videos.
+
+    Args:
+        short_side: of the resized frame in pixels.
+    """
+
+    crop_size = None
+    crops = 1
+
+    def __init__(self, short_side: int) -> None:
+        if short_side < 1:
+            raise InputError(f"evaluation: short_side={short_side}; set test_short_side to at least 1")
+        self.short_side = short_side
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        return [Window(0, 0, height, width)]
+
+    def cut(self, frames: UInt8[np.ndarray, "T H W 3"], window: Window) -> UInt8[Tensor, "T h w 3"]:
+        height, width = window.height, window.width
+        short = min(height, width)
+        return cut(frames, window, (self.short_side * height // short, self.short_side * width // short))
