@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from videogn import configuration
-from videogn.configuration import compose, instantiate
+from videogn.configuration import compose, instantiate, prepared_dataset
+from videogn.decoder.pyav import PyAVDecoder
 from videogn.encoder.pyav import write_video
 from videogn.types import Decoder, InputError, Sampler, TrainingTransform, Video, VideoError, ViewTransform
 
@@ -89,7 +92,7 @@ def test_decoder(name: str, videos: Path, tmp_path: Path) -> None:
         pytest.skip(str(error))
     assert isinstance(decoder, Decoder)
     decoder = pickle.loads(pickle.dumps(decoder))  # loader workers get it this way where they do not fork
-    video = decoder.open(videos / "a" / "2.mp4")
+    video = decoder.open(as_images(videos / "a" / "2.mp4", tmp_path) if name == "frames" else videos / "a" / "2.mp4")
     assert isinstance(video, Video)
     assert (video.num_frames, video.height, video.width) == (14, 34, 46)
     assert len(video.timestamps) == 14
@@ -105,6 +108,13 @@ def test_decoder(name: str, videos: Path, tmp_path: Path) -> None:
         decoder.open(tmp_path / "empty.mp4")
     assert error.value.path.endswith("empty.mp4")
     assert "\n" not in error.value.reason
+
+
+def as_images(path: Path, tmp_path: Path) -> Path:
+    video = PyAVDecoder().open(path)
+    for index, frame in enumerate(video.frames(range(video.num_frames))):
+        Image.fromarray(frame).save(tmp_path / f"{index}.png")
+    return tmp_path
 
 
 @pytest.mark.parametrize("name", entries("sampler"))
@@ -136,7 +146,10 @@ def test_transform(name: str, size: tuple[int, int]) -> None:
         assert 0 <= window.left <= window.left + window.width <= size[1]
         clip = transform.cut(frames, window)
         assert clip.dtype == torch.uint8
-        assert clip.shape == (3, 64, 64, 3)
+        if isinstance(transform, TrainingTransform) or transform.crop_size is not None:
+            assert clip.shape == (3, 64, 64, 3)
+        else:
+            assert min(clip.shape[1:3]) == transform.short_side
         # The same window for every frame: a clip of one frame repeated has equal frames.
         still = transform.cut(np.repeat(frames[:1], 3, 0), window)
         assert torch.equal(still[0], still[2])
@@ -153,24 +166,70 @@ def dataset_overrides(name: str, videos: Path, tmp_path: Path) -> list[str]:
     if name == "path_list":
         (tmp_path / "list.txt").write_text("\n".join(f"{row} {row[0]}" for row in rows))
         return [f"dataset.path={tmp_path}/list.txt", f"dataset.root={videos}"]
+    if name in ("kinetics", "ucf101", "hmdb51", "something_something_v2"):
+        return published(name, tmp_path)
     if name == "motion":
         return [f"dataset.root={tmp_path}/motion", "dataset.num_train=1", "dataset.num_val=1", "dataset.num_test=1"]
+    if name == "frames":
+        for row in rows:
+            (tmp_path / row).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / row / "1.png")
+        return [f"dataset.root={tmp_path}"]
     return [f"dataset.root={videos}"]
+
+
+def published(name: str, root: Path) -> list[str]:
+    """Two classes in the layout of a public set, of empty files, which a manifest does not open."""
+    (root / "labels").mkdir()
+    files = {
+        "kinetics": {
+            f"{split}.csv": f"label,youtube_id,time_start,time_end,split\nabseiling,{split}-one,1,11,{split}\n"
+            f"yoga,{split}-two,2,12,{split}\n"
+            for split in ("train", "val", "test")
+        },
+        "ucf101": {
+            "trainlist01.txt": "".join(f"{c}/v_{c}_g0{g}_c01.avi 1\n" for c in ("Archery", "Biking") for g in range(1, 9)),
+            "testlist01.txt": "Archery/v_Archery_g09_c01.avi\nBiking/v_Biking_g09_c01.avi\n",
+        },
+        "hmdb51": {
+            f"{c}_test_split1.txt": "".join(f"film{i}_{c}_f_cm_np1_fr_med_0.avi {1 if i < 8 else 2} \n" for i in range(9))
+            for c in ("climb", "run")
+        },
+        "something_something_v2": {
+            f"something-something-v2-{split}.json": json.dumps(
+                [
+                    {"id": f"{number}1", "label": "opening a door", "template": "Opening [something]"},
+                    {"id": f"{number}2", "label": "closing a door", "template": "Closing [something]"},
+                ]
+            )
+            for number, split in enumerate(("train", "validation"))
+        },
+    }[name]
+    for file, text in files.items():
+        (root / "labels" / file).write_text(text)
+    videos = {
+        "kinetics": [f"{s}-{n}_{i:06d}_{i + 10:06d}.mp4" for s in ("train", "val", "test") for i, n in ((1, "one"), (2, "two"))],
+        "ucf101": [f"v_{c}_g0{g}_c01.avi" for c in ("Archery", "Biking") for g in range(1, 10)],
+        "hmdb51": [f"film{i}_{c}_f_cm_np1_fr_med_0.avi" for c in ("climb", "run") for i in range(9)],
+        "something_something_v2": [f"{n}{i}.webm" for n in range(2) for i in (1, 2)],
+    }[name]
+    for video in videos:
+        (root / video).touch()
+    return [f"dataset.root={root}", f"dataset.annotations={root}/labels"]
 
 
 @pytest.mark.parametrize("name", entries("dataset"))
 def test_dataset(name: str, videos: Path, tmp_path: Path) -> None:
-    dataset = instantiate(entry("dataset", name, *dataset_overrides(name, videos, tmp_path)))
+    dataset = prepared_dataset(entry("dataset", name, *dataset_overrides(name, videos, tmp_path)))
     assert dataset.name
     assert 0 <= dataset.flip <= 1
-    dataset.prepare()
     manifest = dataset.manifest()
     assert len(manifest.classes) >= 2
     assert len(manifest.split("train"))
     ids = {s: {e.video_id for e in manifest.split(s).entries} for s in ("train", "val", "test")}
     assert not ids["train"] & ids["val"]
     assert not ids["train"] & ids["test"]
-    assert all(manifest.path(i).is_file() for i in range(len(manifest)))
+    assert all(manifest.path(i).exists() for i in range(len(manifest)))
     assert manifest == dataset.manifest()
 
 

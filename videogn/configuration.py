@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import re
+import types
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,7 +27,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from videogn import __version__
 from videogn.types import InputError
@@ -48,10 +50,21 @@ _VOLATILE = (
     "callback.progress",
 )
 _PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
+_DATASET_PATHS = ("dataset.root", "dataset.path", "dataset.groups", "dataset.annotations", "dataset.exclude")
+# In conf/train.yaml, for those who use a data set.
+_OF_EVERY_DATASET = ("exclude", "max_bad_fraction")
 # Beside the classes that conf/ names: every optimiser, schedule, callback and logger of the libraries, by one plain class name.
 _LIBRARY_TARGET = re.compile(
     r"(torch\.optim|torch\.optim\.lr_scheduler|lightning\.pytorch\.callbacks|lightning\.pytorch\.loggers)\.[A-Z]\w*"
 )
+# What to give for an argument of a plain type.
+_PLAIN: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    types.NoneType: "null",
+}
 
 
 def run_application(
@@ -101,7 +114,7 @@ def run_application(
             for key in sorted(OmegaConf.missing_keys(config)):
                 raise InputError(f"{key}: needed; give it as {key}=VALUE")
             status = task(config)
-        except ConfigKeyError as error:
+        except (ConfigKeyError, ConfigAttributeError) as error:  # the second: a group of which no file is chosen
             failure = InputError(f"{error.full_key}: not in the configuration, and needed; give it back")
         except InterpolationResolutionError as error:
             failure = InputError(f"{error.full_key}: {str(error).splitlines()[0]}; correct what stands in ${{...}}")
@@ -171,8 +184,10 @@ def _quoted(argument: str, sweeping: bool) -> str:
     plain_key = key.lstrip("+")
     if not equals or not (plain_key in (*_PATHS, "weight.freeze") or plain_key.startswith("dataset.")):
         return argument
-    if not value and plain_key in (*_PATHS, "dataset.root", "dataset.path", "dataset.groups"):
+    if not value and plain_key in (*_PATHS, *_DATASET_PATHS):
         raise InputError(f"{argument}: the path is empty; give one, or leave {key}= out")
+    if re.fullmatch(r"-?[\d.]+", value) and plain_key in (*_PATHS, *_DATASET_PATHS):  # a folder may be called 2024
+        return f"{key}='{value}'"
     if re.fullmatch(r"[\w./\\-]*", value) or re.fullmatch(r"""(['"]).*\1|\$\{.*\}""", value):
         return argument
     if not Path(value).exists() and (value[0] in "[{" or (sweeping and re.search(r",|^\w+\(.*\)$", value))):
@@ -188,8 +203,9 @@ def instantiate(config: Any, **arguments: Any) -> Any:
     For configurations that the user wrote. One that was read from a file goes through `checked` first.
 
     Raises:
-        InputError: the class refuses its arguments, or does not exist.
+        InputError: the class refuses its arguments, or does not exist; or one is not of the plain type that the class says.
     """
+    _check_types(OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config)
     try:
         return hydra.utils.instantiate(config, _convert_="all", **arguments)
     except InstantiationException as error:
@@ -199,6 +215,52 @@ def instantiate(config: Any, **arguments: Any) -> Any:
         target = config.get("_target_", "?") if isinstance(config, Mapping) else "?"
         reason = " ".join(str(cause or error).split())
         raise InputError(f"{target}: {reason}; correct its configuration") from error
+
+
+def _check_types(node: Any) -> None:
+    """Refuse what a class would take for something else: the text 'no' is true, and true is the number 1."""
+    for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+        _check_types(child)
+    if not isinstance(node, Mapping) or not isinstance(target := node.get("_target_"), str):
+        return
+    try:
+        part = hydra.utils.get_object(target)
+        hints = typing.get_type_hints(part.__init__ if isinstance(part, type) else part)
+    except Exception:  # no such class, which Hydra says better; or its annotations name what is not imported
+        return
+    for key in hints.keys() & node.keys():
+        union = typing.get_origin(hints[key]) in (typing.Union, types.UnionType)
+        # No configuration holds a tensor, which torch's optimisers take as well.
+        kinds = [kind for kind in (typing.get_args(hints[key]) if union else (hints[key],)) if not _is_tensor(kind)]
+        judged = kinds and all(kind in _PLAIN or _is_contract(kind) for kind in kinds)
+        if judged and not any(_is_of(kind, node[key]) for kind in kinds):
+            rule = " or ".join(text for kind, text in _PLAIN.items() if kind in kinds) or "its values, _target_ among them"
+            raise InputError(f"{target.rpartition('.')[2]}: {key}={node[key]}; give {rule}")
+
+
+def _is_tensor(kind: Any) -> bool:
+    return (getattr(kind, "__module__", ""), getattr(kind, "__name__", "")) == ("torch", "Tensor")
+
+
+def _is_contract(kind: Any) -> bool:
+    return getattr(kind, "__module__", "") == "videogn.types"
+
+
+def _is_of(kind: type, value: Any) -> bool:
+    if _is_contract(kind):
+        return not isinstance(value, (*_PLAIN, list))
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def prepared_dataset(config: DictConfig) -> Any:
+    """The data set of the group `dataset`, its files made if it makes them, without the keys that every data set has."""
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    dataset = instantiate({key: value for key, value in values.items() if key not in _OF_EVERY_DATASET})
+    if hasattr(dataset, "prepare"):
+        dataset.prepare()
+    return dataset
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -301,15 +363,16 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"{group}={choice}: not one of {', '.join(error.options)}{nearest(choice, error.options)}"
     text = " ".join(str(error).split())
+    if match := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
+        return f"+{match[1]}: is in the configuration already; give it without the +"
     match = re.search(r"Could not override '([^']+)'", text) or re.search(r"[Kk]ey '([^']+)' is not in struct", text)
     if match is None:
         match = re.search(r"Could not (?:override|append|find|delete) '?([\w./@]+)'?", text)
     if match is not None:
         key = match[1]
         keys = {".".join(map(str, path[:depth])) for path, _ in _leaves(_defaults(name)) for depth in range(1, len(path) + 1)}
-        return (
-            f"{key}: no such key or group in conf/{name}.yaml{nearest(key, keys | _groups())}; `videogn {name} --help` lists them"
-        )
+        near = "; what is chosen for its group has none" if key in keys else nearest(key, keys | _groups())
+        return f"{key}: no such key or group in conf/{name}.yaml{near}; `videogn {name} --help` lists them"
     return f"{text} (command line: {' '.join(overrides)})" if overrides else text
 
 

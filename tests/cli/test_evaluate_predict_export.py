@@ -190,6 +190,21 @@ def test_export_refuses(videogn: Callable, trained: Path, tmp_path: Path) -> Non
     assert "opset=17" in videogn("export", f"checkpoint={trained}", "export.opset=17").refusal()
 
 
+def test_whole_frames_are_tested_and_not_exported(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    outcome = videogn("evaluate", f"checkpoint={trained}", "evaluation=[fully_convolutional,thirty_view]", f"out={tmp_path}/out")
+    assert outcome.status == 0, outcome.err
+    whole, crops = (entry["protocol"] for entry in json.loads((tmp_path / "out" / "result.json").read_text())["results"])
+    assert (whole["crop_size"], whole["crops"], whole["short_side"]) == (None, 1, 34)
+    assert (crops["crop_size"], crops["crops"], crops["short_side"]) == (32, 3, 34)
+    arguments = ("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx")
+    refusal = videogn(*arguments, "evaluation=fully_convolutional").refusal()
+    assert "evaluation: fully_convolutional scores whole frames, of any shape" in refusal
+    assert refusal.endswith("give it a protocol with crops: evaluation=ten_clip")
+    # Its remedy works.
+    outcome = videogn(*arguments, "evaluation=ten_clip", "export.num_clips=2")
+    assert outcome.status == 0, outcome.err
+
+
 def test_an_onnx_file_of_another_program(videogn: Callable, tmp_path: Path) -> None:
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])

@@ -56,13 +56,13 @@ def test_bad_input_is_one_line(videogn: Callable, overrides: list[str], message:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["norm.num_groups=4.0"], r"GroupNorm: num_groups=4\.0 does not divide channels=32"),
-        (["norm.num_groups=true"], r"GroupNorm: num_groups=True does not divide channels=32"),
-        (["norm.eps=abc"], r"GroupNorm: eps=abc; give a number above 0"),
+        (["norm.num_groups=4.0"], r"GroupNorm: num_groups=4\.0; give a whole number or null"),
+        (["norm.num_groups=true"], r"GroupNorm: num_groups=True; give a whole number or null"),
+        (["norm.eps=abc"], r"GroupNorm: eps=abc; give a number"),
         (["norm.eps=-1"], r"GroupNorm: eps=-1; give a number above 0"),
         (["norm.backend=cuda"], r"GroupNorm: backend='cuda'; use one of reference, aten"),
-        (["norm=batch_norm", "norm.momentum=abc"], r"BatchNorm: momentum=abc; give a share"),
-        (["norm=batch_norm", "norm.precise_batches=2.5"], r"BatchNorm: precise_batches=2\.5; give a number of training batches"),
+        (["norm=batch_norm", "norm.momentum=abc"], r"BatchNorm: momentum=abc; give a number or null"),
+        (["norm=batch_norm", "norm.precise_batches=2.5"], r"BatchNorm: precise_batches=2\.5; give a whole number"),
         (["norm=batch_renorm", "norm.warmup_steps=1.5"], r"BatchRenorm: warmup_steps=1\.5"),
         (["norm=batch_renorm", "norm.r_max=abc"], r"BatchRenorm: r_max=abc"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -23,12 +24,13 @@ from videogn.encoder.pyav import write_video
 
 def test_run_folder(trained: Path) -> None:
     names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
-    expected = {"config.yaml", "metrics.csv", "checkpoint/last.ckpt", "checkpoint/best.ckpt"}
+    expected = {"config.yaml", "manifest.csv", "metrics.csv", "checkpoint/last.ckpt", "checkpoint/best.ckpt"}
     assert expected | {"result.json", "scores.npz", "report.html"} <= names
     result = json.loads((trained / "result.json").read_text())
     assert result["status"] == "done"
     assert result["dataset"]["num_videos"] == 40
     assert result["dataset"]["num_dead"] == 0
+    assert result["dataset"]["num_trained_on"] == 0
     (entry,) = result["results"]
     assert entry["protocol"]["num_clips"] == 10
     assert sum(c["num_videos"] for c in entry["metrics"]["per_class"].values()) == 10
@@ -77,14 +79,40 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["seed=0,x", "-m"], r"seed=x: give a whole number from 0 up"),
         (["+norm.no_such=1"], r"model, norm, conv: .*unexpected keyword argument 'no_such'; correct their configuration"),
         (["evaluation=[]"], r"evaluation: no protocol; give at least one"),
+        (["dataset.flip=2"], r"transform: flip=2 is no probability; give 0 to 1"),
+        (["appearance.hue=0.9"], r"appearance: hue=0.9; give 0 to 0.5"),
+        (["mixing.probability=2.0"], r"mixing: probability=2.0 is no probability; give 0 to 1"),
         (["mean=3"], r"mean=3: give three numbers, for R, G and B"),
         (["std=[57,0,57]"], r"std=\[57, 0, 57\]: give three numbers above 0"),
-        (["optimizer.lr=fast"], r"optimizer: .*'str'.*; correct its values"),
+        (["optimizer.lr=fast"], r"SGD: lr=fast; give a number"),
         (["optimizer.momentum=-1"], r"optimizer: Invalid momentum value: -1; correct its values"),
         (["schedule.pct_start=2"], r"schedule: Expected float between 0 and 1 pct_start.*; correct its values"),
         (["~norm"], r"norm: not in the configuration, and needed; give it back"),
         (["norm=null"], r"override must be a string or a list.*norm=null"),
         (["--no-such-flag"], r"train: unrecognized arguments: --no-such-flag; `videogn train --help`"),
+        (["optimizer.nesterov=yes"], r"SGD: nesterov=yes; give true or false"),
+        (["optimizer.weight_decay=true"], r"SGD: weight_decay=True; give a number"),
+        (
+            ["decoder=pyav", "decoder.deadline_seconds=1"],
+            r"decoder.deadline_seconds: no such .*; what is chosen for its group has none",
+        ),
+        (["model.zero_init=no"], r"ResNet3D: zero_init=no; give true or false"),
+        (["norm_weight_decay=no"], r"norm_weight_decay=no: give true or false"),
+        (["total_steps=3"], r"total_steps=3: the training has 5 steps, and the schedule ends before; give as many or more"),
+        (["+batch_size=2"], r"\+batch_size: is in the configuration already; give it without the \+"),
+        (["callback.best.monitor=val_top1"], r"ModelCheckpoint: monitor=val_top1; use one of val/top1, val/loss, train/loss, "),
+        (["callback=early_stopping", "callback.early_stopping.monitor=val/acc"], r"EarlyStopping: monitor=val/acc; use one of"),
+        (["dataset.exclude=true"], r"dataset.exclude=True; give a CSV file"),
+        (["total_steps=5", "trainer.max_epochs=2"], r"total_steps=5: the training has 10 steps"),
+        (["total_steps=true"], r"total_steps=True: give a whole number from 1 up"),
+        (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: give a whole number from 1 up"),
+        (["loss.label_smoothing=1.5"], r"loss: label_smoothing must be between 0.0 and 1.0.*; correct its values"),
+        (["decoder=[]"], r"decoder: not in the configuration, and needed; give it back"),
+        (["validation=null"], r"validation: no protocol; give one, as evaluation@validation=one_clip"),
+        (["appearance=none"], r"appearance=none: give null for none, or values of its keys"),
+        (["mixing=none"], r"mixing=none: give null for none, or values of its keys"),
+        (["out=[a]"], r"out=\['a'\]: give a folder"),
+        (["dataset=class_folder", "dataset.root=2024"], r"2024: no such folder"),
         (["dataset=class_folder", "dataset.root="], r"dataset\.root=: the path is empty; give one, or leave dataset\.root= out"),
         (["resume="], r"resume=: the path is empty"),
     ],
@@ -102,6 +130,25 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     data = [] if any(o.startswith("dataset=") for o in overrides) else [*tiny, f"dataset.root={trained.parent}/motion"]
     assert re.search(message, videogn("train", *data, *overrides).refusal())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_logger_and_with_what_is_left_out(
+    videogn: Callable, trained: Path, tiny: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning refuses to watch the learning rate without a logger. And a folder may be called 2024."""
+    monkeypatch.chdir(tmp_path)
+    small = [o for o in tiny if not o.startswith("logger=")]
+    command = ["train", *small, f"dataset.root={trained.parent}/motion", "mixing=null", "appearance=null", "callback.best=null"]
+    assert videogn(*command, "logger=[]", "out=2024").status == 0
+    names = {path.name for path in (tmp_path / "2024").rglob("*")}
+    assert {"last.ckpt", "result.json"} <= names
+    assert not names & {"metrics.csv", "best.ckpt"}
+    outcome = videogn(*command, "logger.tensorboard=null", "out=1.5", "total_steps=3", "+trainer.max_steps=3")
+    assert outcome.status == 0, outcome.err
+    names = {path.name for path in (tmp_path / "1.5").rglob("*")}
+    assert "metrics.csv" in names
+    assert not any(name.startswith("events.") for name in names)
+    assert torch.load(tmp_path / "1.5" / "checkpoint" / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
 def test_an_output_folder_that_cannot_be_written(videogn: Callable, trained: Path, tiny: Sequence[str], tmp_path: Path) -> None:
@@ -131,9 +178,10 @@ def test_bad_videos_are_skipped_counted_and_wrong(videogn: Callable, tiny: Seque
     (test / "noise.mp4").write_bytes(rng.bytes(9000))
     root = tmp_path / "videos"
     small = [o for o in tiny if not o.startswith("dataset.")]
-    outcome = videogn("train", *small, "dataset=class_folder", f"dataset.root={root}", f"out={tmp_path}/run", "epochs=2")
+    command = ["train", *small, "dataset=class_folder", f"dataset.root={root}"]
+    outcome = videogn(*command, f"out={tmp_path}/run", "epochs=2", "dataset.max_bad_fraction=0.5")
     assert outcome.status == 0, outcome.err
-    assert "4 training videos could not be read and were skipped" in outcome.err
+    assert "4 training videos could not be read: skipped, and listed in" in outcome.err
     assert outcome.err.count("skipped ") == 4  # each once, not once an epoch
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["dataset"]["num_dead"] == 5
@@ -142,6 +190,24 @@ def test_bad_videos_are_skipped_counted_and_wrong(videogn: Callable, tiny: Seque
     # Five test videos, one of them dead: it is in the denominator and never right.
     assert entry["metrics"]["top1"] in {0.0, 0.2, 0.4, 0.6, 0.8}
     assert entry["metrics"]["per_class"]["run"]["num_videos"] == 3
+    with (tmp_path / "run" / "quarantine.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["path"] for row in rows) == [
+        f"train/run/{name}" for name in ("cut.mp4", "noise.mp4", "sound.avi", "zero.mp4")
+    ]
+    assert all(row["reason"] for row in rows)
+
+    outcome = videogn(*command, f"out={tmp_path}/stopped")
+    assert outcome.status == 1
+    assert "of 12 training videos cannot be read" in outcome.err.splitlines()[-1]
+    assert "dataset.max_bad_fraction=0.05 allows no more" in outcome.err.splitlines()[-1]
+    outcome = videogn(*command, f"out={tmp_path}/mended", f"dataset.exclude={tmp_path}/run/quarantine.csv")
+    assert outcome.status == 0, outcome.err
+    assert "4 train videos of the 4 that it names" in outcome.err
+    assert "skipped " not in outcome.err
+    assert not (tmp_path / "mended" / "quarantine.csv").exists()
+    outcome = videogn(*command, f"out={tmp_path}/no", "dataset.max_bad_fraction=2")
+    assert "dataset.max_bad_fraction=2; give a share of the training videos from 0 to 1" in outcome.refusal()
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_a_message(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
@@ -214,6 +280,7 @@ def test_norms_of_two_devices_wait_for_no_batch_of_dead_videos(tiny: Sequence[st
                 (folder / f"{index}.mp4").write_bytes(whole.read_bytes() if index % 2 == 0 else b"no video")
     small = [o for o in tiny if not o.startswith(("dataset.", "batch_size"))]
     command = [sys.executable, "-m", "videogn", "train", *small, "dataset=class_folder", f"dataset.root={tmp_path}/videos"]
+    command.append("dataset.max_bad_fraction=1")
     devices = ["trainer.accelerator=cpu", "trainer.devices=2", "batch_size=1", "norm=sync_batch_norm", f"out={tmp_path}/run"]
     done = subprocess.run(
         [*command, *devices],
@@ -238,13 +305,52 @@ def test_a_finished_run_is_left_alone(videogn: Callable, trained: Path) -> None:
     assert (trained / "result.json").read_bytes() == before
 
 
+def test_a_division_that_moved_is_said_and_no_run_goes_on_with_it(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path
+) -> None:
+    """Four videos more in folders that are divided by drawing: others are tested, among them some that were trained on."""
+    root, run = tmp_path / "the videos", tmp_path / "run"
+    for label in ("move_left", "zoom_in"):
+        (root / label).mkdir(parents=True)
+        (whole, *_) = sorted((trained.parent / "motion" / "train" / label).glob("*.mp4"))
+        for number in range(8):
+            (root / label / f"{number}.mp4").write_bytes(whole.read_bytes())
+    small = [o for o in tiny if not o.startswith("dataset.")]
+    assert videogn("train", *small, "dataset=class_folder", f"dataset.root={root}", f"out={run}").status == 0
+    same = videogn("evaluate", f"checkpoint={run}", "evaluation=one_clip", f"out={tmp_path}/same")
+    assert same.status == 0
+    assert "warning: " not in same.err
+    for number in range(8, 12):
+        (root / "move_left" / f"{number}.mp4").write_bytes(whole.read_bytes())
+    moved = videogn("evaluate", f"checkpoint={run}", "evaluation=one_clip", f"out={tmp_path}/moved")
+    assert moved.status == 0
+    (warning,) = (line for line in moved.err.splitlines() if line.startswith("warning: "))
+    assert "16 videos then, 20 now; " in warning
+    seen = json.loads((tmp_path / "moved" / "result.json").read_text())["dataset"]["num_trained_on"]
+    assert seen > 0
+    assert f"; {seen} of the 3 videos tested have the path or video_id of one that was trained on" in warning
+    assert f"{seen} of the videos of this score were trained on" in moved.out
+    assert f"{seen} of the scored videos were trained" in (tmp_path / "moved" / "report.html").read_text()
+
+    (run / "result.json").unlink()
+    refusal = videogn("train", f"resume={run}").refusal()
+    remedy = re.search(r"go on with the list of the run: (.*), or start another run$", refusal)
+    assert remedy is not None, refusal
+    arguments = shlex.split(remedy[1])
+    assert videogn("train", f"resume={run}", *arguments).status == 0
+    again = videogn("evaluate", f"checkpoint={run}", "evaluation=one_clip", f"out={tmp_path}/again", *arguments)
+    assert again.status == 0
+    assert "warning: " not in again.err
+    assert np.array_equal(*(np.load(tmp_path / name / "scores.npz")["paths"] for name in ("same", "again")))
+
+
 def test_a_choice_on_the_tested_videos_is_said(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """Without a test split val is tested, and the best.ckpt was chosen on val; the last one was not."""
     videos = tmp_path / "videos"
-    for split in ("train", "val"):
+    for split, source in (("train", "train"), ("val", "test")):
         (videos / split).mkdir(parents=True)
         for label in ("move_left", "zoom_in"):
-            (videos / split / label).symlink_to(trained.parent / "motion" / "train" / label)
+            (videos / split / label).symlink_to(trained.parent / "motion" / source / label)
     small = [o for o in tiny if not o.startswith("dataset.")]
     outcome = videogn("train", *small, "dataset=class_folder", f"dataset.root={videos}", f"out={tmp_path}/run")
     assert outcome.status == 0, outcome.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +172,16 @@ def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -
         assert np.array_equal(kept["labels"], labels)
         assert tuple(kept["classes"]) == CLASSES
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.json", "scores.npz"]
+
+
+def test_a_path_that_is_no_utf_8_comes_back(rng: np.random.Generator, tmp_path: Path) -> None:
+    path = os.fsdecode(b"caf\xe9/\xc3\x9c.mp4")
+    write_result(tmp_path, {"path": path})
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["path"] == path
+    scores, labels = made_scores(rng), rng.integers(0, 7, 40)
+    write_scores(tmp_path, {"ten_clip": scores}, [path] * 40, labels, CLASSES)
+    with np.load(tmp_path / "scores.npz") as kept:
+        assert str(kept["paths"][0]) == path
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -91,6 +92,13 @@ def test_names_are_text_and_never_markup(run_folder: Path) -> None:
     page = Page(write_report(run_folder).read_text())
     assert not {tag for tag, _ in page.tags} & {"script", "i", "b"}
     assert "<script>alert(1)</script>" in page.words
+
+
+def test_a_path_that_is_no_utf_8_is_shown(run_folder: Path) -> None:
+    result = json.loads((run_folder / "result.json").read_text())
+    result["results"][0]["dead_videos"][0]["path"] = os.fsdecode(b"caf\xe9.mp4")
+    (run_folder / "result.json").write_text(json.dumps(result))
+    assert r"caf\udce9.mp4: no <video>" in Page(write_report(run_folder).read_text(encoding="utf-8")).words
 
 
 def test_needs_no_network(run_folder: Path) -> None:

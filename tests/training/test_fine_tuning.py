@@ -52,7 +52,7 @@ def test_what_is_frozen_does_not_move(freeze: Any, left: str) -> None:
     """With batch norm: its statistics are kept as well, once training has begun."""
     model = network("batch_norm").train()
     frozen = FineTuning(freeze).frozen(model)
-    unwrap(Freeze.on_train_epoch_start)(Freeze(frozen), None, None)  # it asks neither, and the hook would
+    unwrap(Freeze.on_train_batch_start)(Freeze(frozen), None, None, None, 0)  # it asks none, and the hook would
     before = {name: value.clone() for name, value in model.state_dict().items()}
     step(model, torch.optim.SGD(parameter_groups(model, False), lr=0.1, weight_decay=0.1, momentum=0.9))
     assert moved(model, before) == set(left.split())
@@ -72,6 +72,11 @@ def test_a_single_layer_can_be_frozen() -> None:
         ({"freeze": -1}, "weight.freeze=-1"),
         ({"freeze": "stem,res2,res3,res4,head"}, "nothing is left to train"),
         ({"freeze": True}, "give a number of stages"),
+        ({"freeze": ["stem", 1]}, r"weight.freeze=\['stem', 1\]; give a number of stages"),
+        ({"freeze": [None]}, "give a number of stages"),
+        ({"freeze": [["stem"]]}, "give a number of stages"),
+        ({"freeze": {"stem": 1}}, "give a number of stages"),
+        ({"freeze": "res2.0.con"}, "no stage or layer 'res2.0.con'"),
         ({"layer_decay": 0}, "weight.layer_decay=0; give a positive number"),
         ({"head_lr_factor": "a"}, "weight.head_lr_factor=a"),
         ({"head_lr_factor": float("nan")}, "weight.head_lr_factor=nan"),
@@ -88,6 +93,22 @@ def test_bad_values_are_one_line(values: dict[str, Any], message: str) -> None:
 
     with pytest.raises(InputError, match=message):
         use()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layer_decay": 1e308}, r"weight.layer_decay=1e\+308 makes a factor of .*; give a number nearer to 1"),
+        ({"layer_decay": 1e30}, r"weight.layer_decay=1e\+30 makes a factor of 1.*e\+60"),
+        ({"layer_decay": 10**400}, "weight.layer_decay=10* makes a factor of inf"),
+        ({"layer_decay": 1e-300}, "weight.layer_decay=1e-300 makes a factor of 0.0"),  # it would freeze, and not say so
+        ({"head_lr_factor": 1e300}, r"weight.head_lr_factor=1e\+300 makes"),
+        ({"head_lr_factor": 10**400}, "weight.head_lr_factor=10* makes a factor of inf"),
+    ],
+)
+def test_a_factor_that_no_learning_rate_bears(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FineTuning(**values).lr_factors(network())
 
 
 def test_a_model_without_stages_is_told_so() -> None:
@@ -135,3 +156,10 @@ def test_a_schedule_that_sets_all_rates_alike_is_still_scaled() -> None:
 
 def test_without_factors_there_are_the_two_groups() -> None:
     assert FineTuning().lr_factors(network()) == {}
+
+
+def test_frozen_modules_are_in_evaluation_from_the_first_step_of_a_resumed_epoch_on() -> None:
+    """A run that is resumed within an epoch has no start of an epoch, only of a step."""
+    norm = nn.BatchNorm3d(2).train()
+    unwrap(Freeze.on_train_batch_start)(Freeze([norm]), None, None, None, 7)
+    assert not norm.training

@@ -141,3 +141,30 @@ def test_every_seed_and_step_drops_its_own(data: Path, recorder: Recorder, tmp_p
     for seed in (0, 1):
         assert run([*arguments(data, tmp_path / str(seed)), "epochs=1", f"seed={seed}"]) == 0
     assert len(set(recorder.dropout_seeds)) == 2 * STEPS_PER_EPOCH
+
+
+def test_resumed_equals_uninterrupted_with_augmentation(data: Path, recorder: Recorder, tmp_path: Path) -> None:
+    """Appearance and mixing are drawn from keys, so that a resumed run draws them as if nothing had happened."""
+    augmented = [
+        "transform=random_resized_crop",
+        "sampler.temporal_jitter=true",
+        *("appearance.brightness=0.4", "appearance.num_ops=1", "appearance.erase_probability=0.5"),
+        *("mixing.mixup_alpha=0.8", "mixing.cutmix_alpha=1.0", "loss.label_smoothing=0.1"),
+    ]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run([*arguments(data, whole), *augmented]) == 0
+    recorder.videos.clear()
+    recorder.stop_step = STEPS_PER_EPOCH + 2
+    with pytest.raises(Stopped, match="resume="):
+        run([*arguments(data, cut, num_workers=2), *augmented])
+    recorder.stop_step = None
+    assert run([f"resume={cut}"]) == 0
+    one, other = (torch.load(folder / "checkpoint" / "last.ckpt", weights_only=True)["state_dict"] for folder in (whole, cut))
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+    with (whole / "metrics.csv").open(newline="") as file:
+        shares = [float(row["train/top1_step"]) for row in csv.DictReader(file) if row.get("train/top1_step")]
+    assert len(shares) == STEPS_PER_EPOCH * EPOCHS
+    # Shares of mixed labels, and no longer counts of 4 clips.
+    assert any(share * 4 % 1 for share in shares)
+    assert all(0 <= share < 1 for share in shares)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,11 +13,13 @@ from videogn.cli.values import check_values
 from videogn.configuration import instantiate, resolved, run_application
 from videogn.types import InputError
 
+_log = logging.getLogger(__name__)
+
 
 def run(arguments: Sequence[str]) -> int:
     free = {"checkpoint", "out", "batch_size", "num_workers"}
     if any(argument.startswith("evaluation=") for argument in arguments):
-        free |= {"clip_length", "frame_stride", "crop_size", "test_short_side"}
+        free |= {"clip_length", "frame_stride", "target_fps", "crop_size", "test_short_side"}
     stored = stored_configuration(arguments, "checkpoint", free, "choose the protocol anew with it: evaluation=NAME")
     return run_application("evaluate", arguments, evaluate, stored)
 
@@ -47,6 +50,7 @@ def evaluate(config: DictConfig) -> int:
     """Score the data with a checkpoint; write result.json and scores.npz."""
     start = time.monotonic()
     check_values(config)
+    from videogn.cli.data import read_data, write_missing
     from videogn.cli.output import finish, make_folder
     from videogn.prediction.load import load_network, require_classes
     from videogn.training.checkpoint import read_checkpoint
@@ -54,13 +58,12 @@ def evaluate(config: DictConfig) -> int:
     from videogn.training.datamodule import ClipData
     from videogn.training.progress import TrainingProgress
     from videogn.training.quiet import guarded, quiet
+    from videogn.training.trained_data import compared
 
     quiet()
     checkpoint = read_checkpoint(config.checkpoint)
     network = load_network(checkpoint, config)
-    dataset = instantiate(config.dataset)
-    dataset.prepare()
-    manifest = dataset.manifest()
+    dataset, manifest = read_data(config.dataset)
     require_classes(checkpoint, manifest.classes, dataset.name)
     decoder = instantiate(config.decoder)
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
@@ -70,11 +73,18 @@ def evaluate(config: DictConfig) -> int:
     trainer = instantiate(config.trainer, logger=False, callbacks=[TrainingProgress()], enable_checkpointing=False)
     classifier = VideoClassifier(network, checkpoint.classes, config.mean, config.std, protocols, validation, config.batch_size)
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers)
+    warning, seen = compared(checkpoint, manifest, data.test_split)
     if trainer.is_global_zero:
         make_folder(out)
+        write_missing(manifest, out)
+        for note in manifest.notes:
+            _log.info("%s", note)
+        if warning:
+            _log.warning("%s", warning)
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         trainer.test(classifier, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         timing = {"total_seconds": time.monotonic() - start}
-        finish("evaluate", out, resolved(config), dataset.name, manifest, data.test_split, classifier, decoder.name, timing)
+        stored = resolved(config)
+        finish("evaluate", out, stored, dataset.name, manifest, data.test_split, seen, classifier, decoder.name, timing)
     return 0

@@ -21,6 +21,7 @@ def export(config: DictConfig) -> int:
     """Write the artifact and print its proof."""
     import torch
 
+    from videogn.cli.data import read_data
     from videogn.cli.output import make_folder
     from videogn.dataset.clips import read_views
     from videogn.export.bundle import Bundle
@@ -31,12 +32,18 @@ def export(config: DictConfig) -> int:
     checkpoint = read_checkpoint(config.checkpoint)
     network = load_network(checkpoint, config)
     exporter = instantiate(config.export)
-    dataset = instantiate(config.dataset)
-    dataset.prepare()
-    manifest = dataset.manifest()
+    dataset, manifest = read_data(config.dataset)
     require_classes(checkpoint, manifest.classes, dataset.name)
     val = manifest.split("val")
     decoder, protocol = instantiate(config.decoder), instantiate(config.validation)
+    name, first = next(iter(config.evaluation.items()))
+    if (scored := instantiate(first)).transform.crop_size is None:
+        raise InputError(
+            f"evaluation: {name} scores whole frames, of any shape, and an artifact takes clips of one shape; give it a protocol "
+            "with crops: evaluation=ten_clip"
+        )
+    if protocol.transform.crop_size is None:
+        protocol = scored
     clips: list[torch.Tensor] = []
     for row in range(len(val)):
         if sum(map(len, clips)) >= exporter.num_clips:

@@ -16,6 +16,7 @@ from videogn.types import Findings, InputError, OutOfMemory, Stopped
 # Each command is the module of its name, with run(arguments) -> exit status; imported when asked for, so that help is quick.
 COMMANDS = {
     "train": "train a classifier and test it; -m trains every combination of values",
+    "prepare": "verify the videos of a data set, write them anew for fast reading, and report on it",
     "evaluate": "test a trained classifier",
     "predict": "classify video files",
     "inspect": "show a network's layers, norms, FLOPs and the bytes kept for the backward pass",
@@ -37,6 +38,7 @@ examples
   videogn train dataset=class_folder dataset.root=DIR           your videos, one folder per class
   videogn train -m norm=group_norm,batch_norm seed=0,1          four trainings, a process each
   videogn train resume=RUN                                      go on where a run stopped
+  videogn prepare dataset=class_folder dataset.root=DIR out=DIR verified, small, fast to read
   videogn evaluate checkpoint=RUN evaluation=ten_clip
   videogn predict RUN clip.mp4 folder/ --output json
   videogn export checkpoint=RUN export=onnx

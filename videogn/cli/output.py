@@ -39,6 +39,7 @@ def finish(
     name: str,
     manifest: Manifest,
     tested: Manifest,
+    num_trained_on: int | None,
     classifier: VideoClassifier,
     decoder: str,
     timing: Mapping[str, float],
@@ -49,6 +50,7 @@ def finish(
         config: resolved.
         name: of the data set.
         manifest: of all splits; `tested`: the split that was scored.
+        num_trained_on: how many of the tested videos were trained on; None where that is not known.
         classifier: after `trainer.test`.
     """
     labels = tested.targets()
@@ -65,6 +67,8 @@ def finish(
             "manifest_sha256": manifest.sha256(),
             "num_videos": len(manifest),
             "num_dead": len(dead),
+            "num_missing": len(manifest.missing),
+            "num_trained_on": num_trained_on,
         },
         "split": tested.entries[0].split,
         # Without a test split val is tested on; then a choice that looked at val has seen the answers.
@@ -98,6 +102,8 @@ def _print(result: Mapping[str, Any], folder: Path) -> None:
         data = f"{result['dataset']['name']}, {result['split']}"
         table.add_row(data, entry["name"], f"{metrics['top1']:.1%}", top5, loss, str(videos), str(len(entry["dead_videos"])))
     Console().print(table)
+    if seen := result["dataset"]["num_trained_on"]:
+        print(f"{seen:,} of the videos of this score were trained on")
     if result["selected_on_test"]:
         print("there is no test split: training was stopped or chosen on the videos of this score")
     print(f"run folder: {shown(folder)}", flush=True)

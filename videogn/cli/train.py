@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +24,8 @@ from videogn.types import InputError
 _log = logging.getLogger(__name__)
 # Tells the processes of the other devices, which Lightning starts, where the run folder is.
 _OUT = "VIDEOGN_OUT"
+# Callbacks whose only output is what a logger writes; without one Lightning refuses them.
+_NEED_A_LOGGER = ("LearningRateMonitor", "DeviceStatsMonitor")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,27 +45,33 @@ def train(config: DictConfig) -> int:
     # Imported once the command line is known to be sound: torch and Lightning take seconds.
     import torch
 
+    from videogn.cli.data import bad_fraction, read_data, write_missing
     from videogn.cli.output import finish, make_folder, shown
     from videogn.cli.weights import start_from
+    from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
-    from videogn.training.checkpoint import Describe, checkpoint_path
-    from videogn.training.classifier import Optimization, VideoClassifier
+    from videogn.training.checkpoint import Describe, checkpoint_path, read_checkpoint
+    from videogn.training.classifier import METRICS, Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.fine_tuning import Freeze
     from videogn.training.interrupt import LastCheckpoint
     from videogn.training.precise_statistics import PreciseStatistics
     from videogn.training.progress import TrainingProgress
+    from videogn.training.quarantine import Quarantine
     from videogn.training.quiet import guarded, quiet
+    from videogn.training.trained_data import NAME, refuse_other_data, trained_on
+    from videogn.transform.mixing import Mixing
 
     quiet()
     resume = checkpoint_path(config.resume) if config.resume is not None else None
     if resume is not None and (finished := resume.parent.parent / "result.json").is_file():
         _log.info("%s is there: this run is finished; videogn evaluate tests it again", finished)
         return 0
-    dataset = instantiate(config.dataset)
-    dataset.prepare()
-    manifest = dataset.manifest()
+    dataset, manifest = read_data(config.dataset)
+    if resume is not None:
+        refuse_other_data(read_checkpoint(resume), manifest)
+    max_bad_fraction = bad_fraction(config.dataset)
     train_split, val_split = manifest.split("train"), manifest.split("val")
     if not len(val_split):
         raise InputError(f"{dataset.name}: no video in split val; training is watched on val: add some")
@@ -72,7 +82,6 @@ def train(config: DictConfig) -> int:
         )
     torch.manual_seed(config.seed)
     network = build_network(config, len(manifest.classes))
-    decoder = instantiate(config.decoder)
     fine_tuning, report = start_from(config.get("weight"), network, manifest.classes, resume is not None)
     frozen = fine_tuning.frozen(network)
 
@@ -81,8 +90,9 @@ def train(config: DictConfig) -> int:
     out = _run_folder(config, name, resume)
     config.out = str(out)
     last = LastCheckpoint(out / "checkpoint" / "last.ckpt")
-    loggers = [instantiate(logger) for logger in (config.get("logger") or {}).values()]
-    callbacks = [instantiate(callback) for callback in (config.get("callback") or {}).values()]
+    loggers = _built(config.get("logger"))
+    callbacks = [c for c in _built(config.get("callback")) if loggers or type(c).__name__ not in _NEED_A_LOGGER]
+    _check_watched(callbacks, METRICS)
     trainer = instantiate(
         config.trainer,
         logger=loggers or False,
@@ -91,31 +101,45 @@ def train(config: DictConfig) -> int:
     )
 
     def batches(rank: int, num_ranks: int) -> EpochBatches:
-        return EpochBatches(len(train_split), config.batch_size, config.seed, config.clips_per_video, rank, num_ranks)
+        labels = train_split.targets() if config.get("class_balanced") else None
+        return EpochBatches(len(train_split), config.batch_size, config.seed, config.clips_per_video, rank, num_ranks, labels)
 
-    steps_per_epoch = -(-len(batches(0, trainer.world_size)) // trainer.accumulate_grad_batches)
+    steps_per_epoch, num_steps = _steps(trainer, len(batches(0, trainer.world_size)))
     if config.total_steps is None:
-        config.total_steps = steps_per_epoch * config.epochs
+        config.total_steps = num_steps if num_steps < math.inf else steps_per_epoch * config.epochs
     stored = resolved(config)
-    trainer.callbacks.append(Describe(stored, manifest.classes))
+    mixing = instantiate(config.mixing) if config.get("mixing") is not None else Mixing()
+    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256()))
     optimization = Optimization(
         instantiate(config.loss),
         instantiate(config.optimizer),
         instantiate(config.schedule),
         config.norm_weight_decay,
         config.seed,
+        Quarantine(out / "quarantine.csv", train_split, max_bad_fraction),
         fine_tuning,
+        mixing,
     )
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
     validation = instantiate(config.validation)
     classifier = VideoClassifier(
         network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization
     )
-    classifier.configure_optimizers()  # Lightning asks later, when the folder is there
+    schedule = classifier.configure_optimizers()["lr_scheduler"]["scheduler"]  # Lightning asks later, when the folder is there
+    if getattr(schedule, "total_steps", num_steps) < num_steps:
+        raise InputError(
+            f"total_steps={schedule.total_steps}: the training has {num_steps} steps, and the schedule ends before; give as many "
+            "or more, or null, or fewer epochs"
+        )
     source = TrainingSource(instantiate(config.sampler), instantiate(config.transform), batches, config.seed)
+    decoder = instantiate(config.decoder)  # it says which it is: not before a line of error
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers, source)
     if trainer.is_global_zero:
+        if warning := shared_memory_warning(data.shared_memory_bytes() * trainer.num_devices):
+            _log.warning("%s", warning)
         make_folder(out)
+        write_missing(manifest, out)
+        manifest.write(out / NAME)
         (out / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True), encoding="utf-8")
         os.environ[_OUT] = str(out)
         counts = ", ".join(f"{len(manifest.split(s))} {s}" for s in ("train", "val", "test"))
@@ -128,7 +152,8 @@ def train(config: DictConfig) -> int:
         parameters = sum(p.numel() for p in network.parameters())
         left = sum(p.numel() for p in network.parameters() if not p.requires_grad)
         size = f"{parameters:,} parameters" + (f", of which {left:,} are frozen" if left else "")
-        _log.info("%s: %s; %d steps an epoch; %s", name, size, steps_per_epoch, shown(out))
+        steps = f"{steps_per_epoch} step{'s' if steps_per_epoch > 1 else ''} an epoch"
+        _log.info("%s: %s; %s; %s", name, size, steps, shown(out))
 
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():
@@ -137,10 +162,41 @@ def train(config: DictConfig) -> int:
         trainer.test(classifier, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         if classifier.dead:
-            _log.warning("%d training videos could not be read and were skipped", len(classifier.dead))
+            _log.warning(
+                "%d training video%s could not be read: skipped, and listed in %s",
+                len(classifier.dead),
+                "s" if len(classifier.dead) > 1 else "",
+                shown(out / "quarantine.csv"),
+            )
         timing = {"fit_seconds": fit_seconds, "total_seconds": time.monotonic() - start}
-        finish("train", out, stored, dataset.name, manifest, data.test_split, classifier, decoder.name, timing)
+        seen = len(trained_on(manifest, data.test_split))
+        finish("train", out, stored, dataset.name, manifest, data.test_split, seen, classifier, decoder.name, timing)
     return 0
+
+
+def _built(parts: Any) -> list[Any]:
+    """What a group of several files names; null in place of one leaves it out."""
+    return [instantiate(part) for part in (parts or {}).values() if part is not None]
+
+
+def _check_watched(callbacks: Sequence[Any], metrics: Sequence[str]) -> None:
+    """Raises InputError: a callback watches a metric that there is none of, as Lightning would say after the first epoch."""
+    if not all(type(callback).__module__.startswith(("lightning.", "videogn.")) for callback in callbacks):
+        return  # one of the user's may log what we do not know
+    for callback in callbacks:
+        if (metric := getattr(callback, "monitor", None)) is not None and metric not in metrics:
+            raise InputError(f"{type(callback).__name__}: monitor={metric}; use one of {', '.join(metrics)}")
+
+
+def _steps(trainer: Any, num_batches: int) -> tuple[int, float]:
+    """The optimiser's steps in an epoch, and in the training."""
+    if trainer.accumulate_grad_batches < 1:
+        raise InputError(f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}: give a whole number from 1 up")
+    limit = trainer.limit_train_batches
+    num_batches = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
+    in_epoch = -(-num_batches // trainer.accumulate_grad_batches)
+    epochs, steps = (count if count is not None and count >= 0 else math.inf for count in (trainer.max_epochs, trainer.max_steps))
+    return in_epoch, min(in_epoch * epochs, steps)
 
 
 def _run_folder(config: DictConfig, name: str, resume: Path | None) -> Path:

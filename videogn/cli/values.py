@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import NoneType
 
 from omegaconf import DictConfig
 
+from videogn.number import is_count, is_positive
 from videogn.types import InputError
 
 _LOWEST = {
@@ -24,15 +26,30 @@ def check_counts(config: DictConfig, keys: Iterable[str]) -> None:
     """Raises InputError: a count that is none."""
     for key in keys:
         value, low = config[key], _LOWEST.get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**63:
+        if not is_count(value, low):
             raise InputError(f"{key}={value}: give a whole number from {low} up")
 
 
 def check_values(config: DictConfig) -> None:
-    """Raises InputError: a count that is none, a mean or std that is not one number a colour, no protocol."""
+    """Raises InputError: a count or rate that is none, a mean or std that is not one number a colour, no protocol."""
     check_counts(config, _LOWEST)
+    fps = config.get("target_fps")
+    if fps is not None and not is_positive(fps):
+        raise InputError(f"target_fps={fps}: give frames per second, or null for each video's own")
+    for key in ("class_balanced", "norm_weight_decay"):
+        if not isinstance(config.get(key, False), bool):
+            raise InputError(f"{key}={config[key]}: give true or false")
+    if config.get("total_steps") is not None:
+        check_counts(config, ["total_steps"])
+    if not isinstance(config.get("out"), (str, NoneType)):
+        raise InputError(f"out={config.out}: give a folder")
+    for key in ("appearance", "mixing"):
+        if not isinstance(config.get(key), (DictConfig, NoneType)):
+            raise InputError(f"{key}={config[key]}: give null for none, or values of its keys, as --help shows them")
     if not config.get("evaluation"):
         raise InputError("evaluation: no protocol; give at least one, as evaluation=ten_clip")
+    if "validation" in config and not isinstance(config.validation, DictConfig):
+        raise InputError("validation: no protocol; give one, as evaluation@validation=one_clip")
     for key in ("mean", "std"):
         value = config[key]
         numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []

@@ -28,10 +28,13 @@ class Protocol:
         return self.sampler.num_clips * self.transform.crops
 
     def describe(self, decoder: str) -> dict[str, Any]:
-        """The facts that decide a score, as they stand in result.json."""
+        """The facts that decide a score, as they stand in result.json; crop_size None: the whole frame was scored."""
+        target_fps = getattr(self.sampler, "target_fps", None)
         return {
             "clip_length": self.sampler.clip_length,
             "frame_stride": self.sampler.frame_stride,
+            # Named only where it is set, so that scores from before there was such a thing still compare.
+            **({} if target_fps is None else {"target_fps": target_fps}),
             "clip_rule": self.sampler.rule,
             "num_clips": self.sampler.num_clips,
             "crops": self.transform.crops,

@@ -68,7 +68,9 @@ def peak_memory_bytes() -> int:
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """result.json, whole or not at all."""
     unfinished = folder / ".result.json"
-    unfinished.write_text(json.dumps({"schema": SCHEMA, **result}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps({"schema": SCHEMA, **result}, indent=2, ensure_ascii=False) + "\n"
+    # A path that is not UTF-8 has lone surrogates; \udce9, as they are written here, is what JSON has for them.
+    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, folder / "result.json")
 
 

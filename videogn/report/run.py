@@ -89,7 +89,7 @@ def write_report(folder: Path) -> Path:
         folder=folder.name,
     )
     unfinished = folder / ".report.html"
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path need not be UTF-8
     os.replace(unfinished, folder / "report.html")
     return folder / "report.html"
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from videogn.configuration import config_hash, instantiate, quoted
+from videogn.configuration import config_hash, prepared_dataset, quoted
 from videogn.types import Findings, Stopped
 
 _log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class ProcessLauncher(Launcher):
         with open_dict(config):
             del config["hydra"]
         # Written now, if it is data that we write: a job is named by the content of its data.
-        instantiate(config.dataset).prepare()
+        prepared_dataset(config.dataset)
         with open_dict(config):
             config.out = ""  # where a job lies does not say what it is
         identity = config_hash(OmegaConf.to_container(config, resolve=True))  # pyright: ignore[reportArgumentType]

@@ -23,10 +23,16 @@ class Describe(pl.Callback):
     Args:
         config: plain data (dict, list, str, int, float, bool, None), preprocessing included.
         classes: the class names, in the order of the network's outputs.
+        manifest_sha256: of the data, see `Manifest.sha256`.
     """
 
-    def __init__(self, config: Mapping[str, Any], classes: tuple[str, ...]) -> None:
-        self._description = {"version": __version__, "config": dict(config), "classes": list(classes)}
+    def __init__(self, config: Mapping[str, Any], classes: tuple[str, ...], manifest_sha256: str) -> None:
+        self._description = {
+            "version": __version__,
+            "config": dict(config),
+            "classes": list(classes),
+            "manifest_sha256": manifest_sha256,
+        }
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[_KEY] = self._description
@@ -42,6 +48,7 @@ class Checkpoint:
         classes: the class names.
         weights: the network's state_dict.
         epoch, step: where training stood.
+        manifest_sha256: of the data; None in an old checkpoint.
     """
 
     path: Path
@@ -50,6 +57,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     epoch: int
     step: int
+    manifest_sha256: str | None
 
 
 def checkpoint_path(path: str | Path) -> Path:
@@ -86,6 +94,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         weights = {
             name.removeprefix("network."): value for name, value in content["state_dict"].items() if name.startswith("network.")
         }
+        manifest_sha256 = description.get("manifest_sha256")
         return Checkpoint(
             path,
             description["config"],
@@ -93,6 +102,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             weights,
             int(content["epoch"]),
             int(content["global_step"]),
+            manifest_sha256 if isinstance(manifest_sha256, str) else None,
         )
     except (KeyError, TypeError, AttributeError, IndexError):
         raise InputError(f"{path}: a checkpoint of another program; give one that videogn wrote") from None

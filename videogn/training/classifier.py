@@ -8,11 +8,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from videogn.evaluation.metrics import classification_metrics
 from videogn.evaluation.multi_view import Scores, ViewCollector, score_views
@@ -20,8 +20,13 @@ from videogn.evaluation.protocol import Protocol
 from videogn.training.datamodule import ClipData
 from videogn.training.fine_tuning import FineTuning, scale_learning_rates
 from videogn.training.parameter_groups import parameter_groups
+from videogn.training.quarantine import Quarantine
 from videogn.transform.functional import to_input
+from videogn.transform.mixing import Mixing
 from videogn.types import Batch, InputError
+
+# What a callback can watch.
+METRICS = ("val/top1", "val/loss", *(f"train/{name}{when}" for name in ("loss", "top1") for when in ("", "_step", "_epoch")))
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,14 @@ class Optimization:
     """How the weights move.
 
     Attributes:
-        loss: (scores, labels) -> scalar.
+        loss: (scores, labels) -> scalar; with mixing, labels are each class's share, (N, K).
         optimizer: parameter groups -> torch optimiser.
         schedule: optimiser -> torch scheduler, advanced once a step.
         norm_weight_decay: whether gamma and beta of the norms decay too.
-        seed: with the step and the rank, the source of dropout.
+        seed: with the step and the rank, the source of dropout and of mixing.
+        quarantine: takes the training videos that cannot be read.
         fine_tuning: how fast the stages move.
+        mixing: of the clips and labels of a batch.
     """
 
     loss: nn.Module
@@ -42,7 +49,9 @@ class Optimization:
     schedule: Callable[[Optimizer], Any]
     norm_weight_decay: bool
     seed: int
+    quarantine: Quarantine
     fine_tuning: FineTuning = field(default_factory=FineTuning)
+    mixing: Mixing = field(default_factory=Mixing)
 
 
 class VideoClassifier(pl.LightningModule):
@@ -74,21 +83,25 @@ class VideoClassifier(pl.LightningModule):
         self.classes = tuple(classes)
         self.protocols = dict(protocols)
         self.test_scores: dict[str, Scores] = {}
-        self.dead: dict[str, str] = {}  # path -> reason, of the training videos met so far
         self._mean = tuple(mean)
         self._std = tuple(std)
         self._validation = validation
         self._batch_size = batch_size
         self._optimization = optimization
         self._train_loss = MeanMetric()
-        self._train_top1 = MulticlassAccuracy(len(self.classes), average="micro")
+        self._train_top1 = MeanMetric()
         self._collectors: list[ViewCollector] = []
 
     def forward(self, inputs: Float[Tensor, "N 3 T H W"]) -> Float[Tensor, "N K"]:
         return self.network(inputs)
 
     def inputs(self, batch: Batch) -> Float[Tensor, "N 3 T H W"]:
-        return to_input(batch.clips, batch.flips, self._mean, self._std)
+        return to_input(batch.clips, batch.flips, self._mean, self._std, batch.appearance)
+
+    @property
+    def dead(self) -> Sequence[str]:
+        """Paths of the training videos that could not be read."""
+        return self._optimization.quarantine.paths if self._optimization is not None else ()
 
     @property
     def optimization(self) -> Optimization:
@@ -96,12 +109,18 @@ class VideoClassifier(pl.LightningModule):
         return self._optimization
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch.
+
+        train/top1 is the share of the answered class in the clip's label: 1 or 0 without mixing, so its mean is the top-1
+        accuracy. Of a clip mixed 0.7 to 0.3 each of the two classes counts as much as there is of it, so train/top1 stays
+        below 1 however good the network is.
+        """
         for dead in batch.dead:
-            if dead.path not in self.dead:
-                self.dead[dead.path] = dead.reason
-                self.print(f"skipped {dead.path}: {dead.reason}")
-        # Dropout is keyed by (seed, batch, rank), as clips are by their keys: a resumed run draws what the first would have.
-        torch.manual_seed(hash((self.optimization.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)))
+            self.optimization.quarantine.add(dead, self.print)
+        # Dropout and mixing are keyed by (seed, batch, rank), as clips are by their keys: a resumed run draws what the first
+        # would have.
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed(hash((self.optimization.seed, step, self.global_rank)))
         others_wait = self._norms_meet() and self.trainer.strategy.reduce_boolean_decision(len(batch.clips) > 0, all=False)
         if not len(batch.clips):
             # All videos of the batch are dead. Where the norms of other ranks wait, forward and backward in the order of the
@@ -109,9 +128,13 @@ class VideoClassifier(pl.LightningModule):
             if others_wait:
                 return self(torch.empty(0, 3, self._validation.sampler.clip_length, 224, 224, device=self.device)).sum()
             return torch.stack([parameter.sum() for parameter in self.network.parameters()]).sum() * 0.0
-        logits = self(self.inputs(batch))
-        loss = self.optimization.loss(logits, batch.labels)
-        self._train_top1(logits.detach(), batch.labels)
+        inputs, labels = self.inputs(batch), batch.labels
+        mixing = self.optimization.mixing
+        if mixing.is_on:
+            inputs, labels = mixing(inputs, labels, len(self.classes), self.optimization.seed, step, self.global_rank)
+        logits = self(inputs)
+        loss = self.optimization.loss(logits, labels)
+        self._train_top1(answered_share(logits.detach(), labels))
         count = len(batch.labels)
         # Metric objects meet the other ranks once an epoch; a rank whose batch is dead need not answer at every step.
         self._train_loss(loss.detach(), weight=count)
@@ -146,7 +169,14 @@ class VideoClassifier(pl.LightningModule):
             self.test_scores[name] = collector.gather(num_videos)
 
     def configure_optimizers(self) -> Any:
-        """Raises InputError where the optimiser or the schedule refuses its values."""
+        """Raises InputError where the loss, the optimiser or the schedule refuses its values."""
+        labels = torch.zeros(1, dtype=torch.long)
+        if self.optimization.mixing.is_on:
+            labels = one_hot(labels, len(self.classes)).float()
+        try:
+            self.optimization.loss(torch.zeros(1, len(self.classes)), labels)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"loss: {error}; correct its values") from error
         factors = self.optimization.fine_tuning.lr_factors(self.network)
         groups = parameter_groups(self.network, self.optimization.norm_weight_decay, factors)
         try:
@@ -175,3 +205,11 @@ class VideoClassifier(pl.LightningModule):
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(data, ClipData)
         return data
+
+
+def answered_share(logits: Float[Tensor, "N K"], labels: Int64[Tensor, " N"] | Float[Tensor, "N K"]) -> Float[Tensor, " N"]:
+    """How much of each clip's label the class with the highest score has: 1 or 0 where labels are class indices."""
+    answers = logits.argmax(1)
+    if labels.ndim == 1:
+        return (answers == labels).float()
+    return labels.gather(1, answers[:, None])[:, 0]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.queues import Queue
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
 from videogn.dataset.clips import TrainingClips, TrainingLoader, VideoViews, collate
 from videogn.dataset.manifest import Manifest
+from videogn.dataset.shared_memory import loader_bytes
 from videogn.evaluation.protocol import Protocol
-from videogn.types import Batch, Decoder, EpochSampler, Sampler, TrainingTransform
+from videogn.types import Batch, Decoder, EpochSampler, InputError, Sampler, TrainingTransform
+
+MAX_WORKERS = 1024  # as `videogn prepare`
+# Exit status of a worker that cannot hand over a batch; a number that no other fault of a worker has.
+CANNOT_HAND_OVER = 93
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class TrainingSource:
     """How training clips are drawn.
 
     Attributes:
-        sampler, transform: frames and window of a clip.
+        sampler, transform: frames, window and appearance of a clip.
         batches: (rank, num_ranks) -> the order of the clips.
         seed: with a clip's key, the source of its randomness.
     """
@@ -39,8 +46,8 @@ class ClipData(pl.LightningDataModule):
         decoder: opens the videos, in the workers.
         protocols: for testing, one loader each.
         validation: the protocol after each epoch.
-        batch_size: views in a forward; testing puts as many whole videos into a batch.
-        num_workers: processes that decode; 0 decodes in the training process.
+        batch_size: views in a forward; testing puts as many whole videos into a batch, and one where their shapes differ.
+        num_workers: processes that decode, at most 1024; 0 decodes in the training process.
         training: needed for training only.
     """
 
@@ -55,6 +62,8 @@ class ClipData(pl.LightningDataModule):
         training: TrainingSource | None = None,
     ) -> None:
         super().__init__()
+        if not 0 <= num_workers <= MAX_WORKERS:
+            raise InputError(f"num_workers={num_workers}: give a whole number of processes from 0 to {MAX_WORKERS}")
         self.manifest = manifest
         # A set without a test split is tested on val.
         self.test_split = manifest.split("test") if any(e.split == "test" for e in manifest.entries) else manifest.split("val")
@@ -65,6 +74,18 @@ class ClipData(pl.LightningDataModule):
         self._num_workers = num_workers
         self._training = training
 
+    def shared_memory_bytes(self) -> int:
+        """What the batches of the loaders may take of /dev/shm at a time, on one device."""
+
+        def of(views: int, sampler: Sampler, crop_size: int | None, short_side: int) -> int:
+            # A whole frame is as large as its video is wide; 16:9 is what most are.
+            pixels = crop_size**2 if crop_size is not None else short_side**2 * 16 // 9
+            return max(views, self._batch_size) * sampler.clip_length * pixels * 3
+
+        protocols = [*self._protocols.values(), self._validation]
+        largest = max(of(p.num_views, p.sampler, p.transform.crop_size, p.transform.short_side) for p in protocols)
+        return loader_bytes(largest, self._num_workers)
+
     def train_dataloader(self) -> TrainingLoader:
         source = self._training
         assert source is not None, "this data was made for testing"
@@ -74,7 +95,7 @@ class ClipData(pl.LightningDataModule):
             batch_sampler=source.batches(*self._rank()),
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_start_worker,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -85,7 +106,8 @@ class ClipData(pl.LightningDataModule):
 
     def _views(self, split: Manifest, protocol: Protocol) -> DataLoader[Batch]:
         views = VideoViews(split, self._decoder, protocol.sampler, protocol.transform)
-        videos = max(1, self._batch_size // protocol.num_views)
+        # Whole frames of two videos need not have one shape.
+        videos = max(1, self._batch_size // protocol.num_views) if protocol.transform.crop_size is not None else 1
         rows = [list(range(start, min(start + videos, len(split)))) for start in range(0, len(split), videos)]
         rank, num_ranks = self._rank()
         # Whole batches go to ranks: what is computed together does not depend on their number.
@@ -94,14 +116,20 @@ class ClipData(pl.LightningDataModule):
             batch_sampler=rows[rank::num_ranks],
             num_workers=self._num_workers,
             collate_fn=collate,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_start_worker,
         )
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
 
-def _leave_signals(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the training process decides when its workers end."""
+def _start_worker(worker: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the training process decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A batch for which /dev/shm has no room would be dropped, and training would wait for it for ever.
+    setattr(Queue, "_on_queue_feeder_error", staticmethod(_cannot_hand_over))  # noqa: B010
+
+
+def _cannot_hand_over(error: Exception, batch: object) -> None:
+    os._exit(CANNOT_HAND_OVER)

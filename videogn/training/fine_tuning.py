@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ class FineTuning:
     """What is trained, and how fast.
 
     Attributes:
-        freeze: how many of the network's stages from the input on stay as they are, or which: names of stages, or beginnings of
-            parameter names ("res4.0", "trunk.res4.0.conv1"), in a list or divided by commas. Their norms' statistics stay too.
+        freeze: how many of the network's stages from the input on stay as they are, or which: names of stages, or of blocks and
+            layers ("res4.0", "trunk.res4.0.conv1"), in a list or divided by commas. Their norms' statistics stay too.
         layer_decay: the learning rate of a stage is this times that of the next one.
         head_lr_factor: learning rate of the head, times that of the schedule.
 
@@ -36,7 +37,11 @@ class FineTuning:
             value: Any = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
                 raise InputError(f"weight.{name}={value}; give a positive number, 1 to leave the learning rate as it is")
-        if isinstance(self.freeze, bool) or not (self.freeze is None or isinstance(self.freeze, (int, str, list, tuple))):
+        if isinstance(self.freeze, (list, tuple)):
+            is_known = all(isinstance(name, str) for name in self.freeze)
+        else:
+            is_known = self.freeze is None or (isinstance(self.freeze, (int, str)) and not isinstance(self.freeze, bool))
+        if not is_known:
             raise InputError(f"weight.freeze={self.freeze}; give a number of stages, or names as stem,res2")
 
     def frozen(self, network: Any) -> list[nn.Module]:
@@ -69,13 +74,23 @@ class FineTuning:
         return found
 
     def lr_factors(self, network: Any) -> dict[int, float]:
-        """id of a parameter -> its learning rate over that of the schedule; none where all move alike."""
+        """id of a parameter -> its learning rate over that of the schedule; none where all move alike.
+
+        Raises:
+            InputError: over so many stages one comes to 0, or to more than a learning rate can be.
+        """
         if self.layer_decay == self.head_lr_factor == 1:
             return {}
         stages = _stages(network)
         factors = {}
         for distance, layers in enumerate(reversed(stages.values())):
-            factor = self.layer_decay**distance * (1.0 if distance else self.head_lr_factor)
+            try:
+                factor = float(self.layer_decay**distance if distance else self.head_lr_factor)
+            except OverflowError:
+                factor = math.inf
+            if not 0 < factor < torch.finfo(torch.float32).max:
+                key = "layer_decay" if distance else "head_lr_factor"
+                raise InputError(f"weight.{key}={getattr(self, key)} makes a factor of {factor}; give a number nearer to 1")
             factors.update({id(p): factor for layer in layers for p in layer.parameters()})
         return factors
 
@@ -94,7 +109,8 @@ class Freeze(pl.Callback):
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._modules = modules
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        # Not at the start of an epoch: a run that is resumed within one has none.
         for module in self._modules:
             module.eval()
 

@@ -1,4 +1,4 @@
-"""Lightning without its advertisements, and a line instead of a traceback where memory runs out."""
+"""Lightning without its advertisements, and a line instead of a traceback where memory runs out or a loader's worker ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
-from videogn.types import OutOfMemory
+from videogn.training.datamodule import CANNOT_HAND_OVER
+from videogn.types import Findings, OutOfMemory
 
 
 def quiet() -> None:
@@ -29,11 +30,13 @@ def quiet() -> None:
 
 @contextmanager
 def guarded(batch_size: int, clip_length: int, crop_size: int) -> Iterator[None]:
-    """Turns torch's out-of-memory errors into OutOfMemory."""
+    """Turns torch's out-of-memory errors into OutOfMemory, and the end of a loader's worker into Findings."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
         text = str(error)
+        if text.startswith("DataLoader worker"):
+            raise Findings(_worker_ended(error)) from None
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in text:
             raise
         peak = f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_available() else ""
@@ -41,3 +44,17 @@ def guarded(batch_size: int, clip_length: int, crop_size: int) -> Iterator[None]
             f"batch_size={batch_size} clips of {clip_length} x {crop_size} x {crop_size}{peak}: {text.splitlines()[0]}; try "
             f"batch_size={max(1, batch_size // 2)}: with norm=group_norm the accuracy does not depend on it"
         ) from None
+
+
+def _worker_ended(error: BaseException) -> str:
+    """What to do about it. The loader says that a worker ended, and its cause how."""
+    how = str(error.__cause__ or "") or str(error)
+    if f"exit code {CANNOT_HAND_OVER}." in how:
+        return (
+            "a loader's worker had no room in /dev/shm for a batch, or too many files open; give it more (a container by "
+            "--shm-size=8g or --ipc=host, files by ulimit -n), take fewer num_workers, or num_workers=0, which needs neither"
+        )
+    return (
+        f"a loader's worker ended: {how.splitlines()[0].strip(' .')}; memory may have run out: take fewer num_workers or a "
+        "smaller batch_size"
+    )

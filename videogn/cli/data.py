@@ -1,0 +1,50 @@
+"""The group `dataset` of a configuration: the data set, and what of it is used."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from omegaconf import DictConfig
+
+from videogn.configuration import prepared_dataset
+from videogn.dataset.manifest import Manifest, without
+from videogn.number import is_number
+from videogn.types import InputError
+
+
+def read_data(config: DictConfig) -> tuple[Any, Manifest]:
+    """The data set, made if need be, and its manifest less what `exclude` names.
+
+    Raises:
+        InputError: whatever is wrong with either.
+    """
+    dataset = prepared_dataset(config)
+    manifest = dataset.manifest()
+    exclude = config.get("exclude")
+    if not isinstance(exclude, (str, NoneType)):
+        raise InputError(f"dataset.exclude={exclude}; give a CSV file")
+    return dataset, manifest if exclude is None else without(manifest, exclude)
+
+
+def bad_fraction(config: DictConfig) -> float:
+    """`max_bad_fraction`; one that was stored before there was such a key allows none.
+
+    Raises:
+        InputError: it is no share.
+    """
+    value = config.get("max_bad_fraction", 0.05)
+    if not is_number(value, high=1):
+        raise InputError(f"dataset.max_bad_fraction={value}; give a share of the training videos from 0 to 1")
+    return float(value)
+
+
+def write_missing(manifest: Manifest, folder: Path) -> None:
+    """missing.csv: the videos of the data set whose files are not there."""
+    if manifest.missing:
+        with (folder / "missing.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "label", "split"))
+            writer.writerows((entry.path, entry.label, entry.split) for entry in manifest.missing)
