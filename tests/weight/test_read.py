@@ -427,6 +427,9 @@ def test_reasons_are_one_plain_line(refuse: Callable, model: nn.Module, tmp_path
     torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False, pickle_protocol=4)
     message = refuse(Torchvision(), path, model)
     assert re.fullmatch(r"\S+: cannot be read as a torch file of arrays: Unsupported operand \d+; nothing .*", message), message
+    path.write_text("hello\n")  # whose reason, as raised, is a key alone: 101
+    reason = ": its bytes are not of such a file; nothing in it was run; give a file of this layout, whole"
+    assert refuse(Torchvision(), path, model) == f"{path}: cannot be read as a torch file of arrays{reason}"
 
 
 def test_a_torch_file_where_a_pickle_of_arrays_was_expected(refuse: Callable, model: nn.Module, tmp_path: Path) -> None:

@@ -274,6 +274,8 @@ def _reason(path: Path, error: Exception) -> str:
         return "it is empty"
     if "PytorchStreamReader" in text or "inline_container" in text:
         return "its archive is cut off, damaged or not of torch.save"
+    if isinstance(error, LookupError):  # whose text is the key alone
+        return "its bytes are not of such a file"
     # torch writes pages, in which the reason is the line behind this.
     lines = text.rpartition("WeightsUnpickler error:")[2].split("\n")
     sentence = next((line.strip() for line in lines if line.strip()), "").split(". ")[0]
