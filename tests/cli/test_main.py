@@ -26,4 +26,7 @@ def test_every_command_explains_itself(videogn: Callable, command: str) -> None:
 
 
 def test_unknown_command(videogn: Callable) -> None:
-    assert "tarin: not a command; use one of train, prepare, evaluate, predict, inspect, export" in videogn("tarin").refusal()
+    assert (
+        "tarin: not a command; use one of train, prepare, evaluate, predict, inspect, compare, export"
+        in videogn("tarin").refusal()
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,14 +14,20 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
+from torchmetrics.functional.classification import (
+    multiclass_calibration_error,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
 
-from videogn.evaluation.metrics import classification_metrics
+from videogn.evaluation.metrics import calibration, calibration_error, classification_metrics, confusion, intervals
 from videogn.evaluation.multi_view import Scores, ViewCollector
 from videogn.evaluation.protocol import Protocol, protocol_hash
-from videogn.evaluation.result import write_result, write_scores
+from videogn.evaluation.result import read_result, write_result, write_scores
 from videogn.sampler.uniform_clips import UniformClips
 from videogn.transform.views import Crops
-from videogn.types import Batch, DeadVideo
+from videogn.types import Batch, DeadVideo, InputError
 
 NUM_VIDEOS, VIEWS, CLASSES = 6, 3, tuple("abcdefgh")
 
@@ -51,8 +58,94 @@ def test_metrics_equal_a_naive_version(rng: np.random.Generator) -> None:
     assert metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-12)  # float64 on both sides
     for index, name in enumerate(CLASSES):
         of_class = [r for r, label in zip(right1, labels, strict=True) if label == index]
-        assert metrics["per_class"][name] == {"num_videos": len(of_class), "top1": np.mean(of_class) if of_class else None}
+        row = metrics["per_class"][name]
+        assert (row["num_videos"], row["top1"]) == (len(of_class), np.mean(of_class) if of_class else None)
     assert metrics["per_class"]["h"]["top1"] is None
+
+
+def test_metrics_of_classes_equal_torchmetrics(rng: np.random.Generator) -> None:
+    views = rng.dirichlet(np.full(8, 0.3), (60, VIEWS)).astype(np.float32)
+    views[:, :, 6:] = 0  # g and h are never answered, and h has no video
+    scores, labels = Scores(views, ()), rng.integers(0, 7, 60)
+    metrics = classification_metrics(scores, labels, CLASSES)
+    probabilities, target = torch.from_numpy(scores.videos()), torch.from_numpy(labels)
+    for name, average in (("macro_f1", "macro"), (None, "none")):
+        f1 = multiclass_f1_score(probabilities, target, 8, average=average)
+        ours = metrics[name] if name else [row["f1"] or 0.0 for row in metrics["per_class"].values()]
+        assert ours == pytest.approx(f1.tolist(), rel=1e-6)  # torchmetrics counts in float32
+    precision = multiclass_precision(probabilities, target, 8, average="none")
+    assert [row["precision"] or 0.0 for row in metrics["per_class"].values()] == pytest.approx(precision.tolist(), rel=1e-6)
+    assert [metrics["per_class"][name]["precision"] for name in "gh"] == [None, None]
+    assert [metrics["per_class"][name]["f1"] for name in "gh"] == [0.0, None]
+    seven = multiclass_recall(probabilities, target, 8, average="none")[:7]
+    assert metrics["mean_class"] == pytest.approx(float(seven.mean()), rel=1e-6)
+    error = multiclass_calibration_error(probabilities.clamp(max=1), target, 8, n_bins=15)
+    assert metrics["calibration_error"] == pytest.approx(float(error), rel=1e-6)  # as above
+
+
+def test_a_dead_video_lowers_f1_and_leaves_the_calibration(rng: np.random.Generator) -> None:
+    views = rng.dirichlet(np.full(6, 0.3), (30, VIEWS)).astype(np.float32)
+    labels = rng.integers(0, 6, 30)
+    labels[4] = views[4].mean(0).argmax()
+    whole = classification_metrics(Scores(views, ()), labels, CLASSES[:6])
+    others = np.arange(30) != 4
+    without = classification_metrics(Scores(views[others], ()), labels[others], CLASSES[:6])
+    views = views.copy()
+    views[4] = np.nan
+    metrics = classification_metrics(Scores(views, ()), labels, CLASSES[:6])
+    assert metrics["calibration_error"] == without["calibration_error"]
+    row, before = (m["per_class"][CLASSES[labels[4]]] for m in (metrics, whole))
+    hits, videos = before["top1"] * before["num_videos"], before["num_videos"]
+    answers = hits / before["precision"]
+    assert row["f1"] == pytest.approx(2 * (hits - 1) / (videos + answers - 1))
+    assert row["top1"] == pytest.approx((hits - 1) / videos)
+
+
+def test_confusion_counts_every_readable_video_once() -> None:
+    answers = [0, 1, 1, 0, None]
+    probabilities = np.full((5, 3), np.nan)
+    for row, answer in enumerate(answers):
+        if answer is not None:
+            probabilities[row] = 0.1
+            probabilities[row, answer] = 0.8
+    assert confusion(probabilities, np.array([0, 0, 1, 2, 2])).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_calibration_of_a_sure_answer_and_of_none() -> None:
+    views = np.zeros((2, 1, 4), np.float32)
+    views[:, :, 1] = 1
+    assert calibration(Scores(views, ()).videos(), np.array([1, 0])) == [(2, 1.0, 0.5)]
+    assert classification_metrics(Scores(views, ()), np.array([1, 0]), CLASSES[:4])["calibration_error"] == 0.5
+    dead = np.full((2, 4), np.nan)
+    assert calibration_error(dead, np.array([1, 0])) is None
+
+
+def test_intervals_are_those_of_the_binomial(rng: np.random.Generator) -> None:
+    """The share of right videos in a resample of V, of which a share p is right, is binomial: its quantiles are known."""
+    right = np.arange(200) < 130
+    labels = rng.integers(0, 6, 200)
+    views = np.full((200, 1, 6), 0.1, np.float32)
+    views[np.arange(200), 0, np.where(right, labels, (labels + 1) % 6)] = 0.5
+    low, high = intervals(Scores(views, ()), labels)["top1"] or (0, 0)
+    # float64 sums of C(200, i) p^i (1 - p)^(200 - i)
+    chances = np.array([math.comb(200, i) * 0.65**i * 0.35 ** (200 - i) for i in range(201)]).cumsum()
+    expected = [np.searchsorted(chances, q) / 200 for q in (0.025, 0.975)]
+    # 2000 resamples place a 2.5% quantile to sqrt(.025 * .975 / 2000) = 0.35% of the resamples: with the density there, 0.17
+    # videos of 200 per 0.1%, to 0.6 videos; allow three of those.
+    assert [low, high] == pytest.approx(expected, abs=3 * 0.6 / 200)
+
+
+def test_intervals_of_classes_and_of_few_classes() -> None:
+    """Each class has two videos that agree, so a resample's mean over classes can only be that of the classes in it."""
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    views = np.full((6, 1, 3), 0.2, np.float32)
+    views[np.arange(6), 0, [0, 0, 1, 1, 0, 0]] = 0.6
+    bounds = intervals(Scores(views, ()), labels)
+    assert bounds["top5"] is None
+    low, high = bounds["mean_class"] or (0, 0)
+    assert low == 0.5 or low == pytest.approx(1 / 3)
+    assert high == 1.0
+    assert intervals(Scores(views, ()), labels) == bounds  # of the same seed
 
 
 def test_a_dead_video_is_wrong_even_alone() -> None:
@@ -171,6 +264,20 @@ def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -
         assert np.array_equal(kept["ten_clip/views"], scores.views, equal_nan=True)
         assert np.array_equal(kept["labels"], labels)
         assert tuple(kept["classes"]) == CLASSES
+    with pytest.raises(InputError, match=r"damaged \(KeyError: 'name'\); give a finished run"):
+        read_result(tmp_path)
+    result["results"][0]["name"] = "ten_clip"
+    write_result(tmp_path, result)
+    read = read_result(tmp_path)
+    assert read.paths[3] == "3.mp4"
+    assert np.array_equal(read.scores["ten_clip"].views, scores.views, equal_nan=True)
+    assert classification_metrics(read.scores["ten_clip"], read.labels, read.classes) == result["results"][0]["metrics"]
+    whole = (tmp_path / "scores.npz").read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2]):
+        (tmp_path / "scores.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"(no result|damaged) .*give a finished run"):
+            read_result(tmp_path)
+    (tmp_path / "scores.npz").write_bytes(whole)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["result.json", "scores.npz"]
 
 

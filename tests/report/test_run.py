@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videogn.report.run import confusion, write_report
+from videogn.evaluation.metrics import classification_metrics
+from videogn.evaluation.multi_view import Scores
+from videogn.evaluation.result import write_scores
+from videogn.report.run import write_report
 from videogn.types import InputError
 
 CLASSES = ["jump", "<script>alert(1)</script>", "run & hide"]
@@ -44,8 +47,8 @@ def run_folder(tmp_path: Path) -> Path:
         if answer is not None:
             views[row] = 0.1
             views[row, :, answer] = 0.8
-    np.savez(tmp_path / "scores.npz", labels=labels, classes=np.array(CLASSES), **{"ten_clip/views": views})
-    per_class = {name: {"num_videos": int((labels == i).sum()), "top1": [0.5, 1.0, 0.0][i]} for i, name in enumerate(CLASSES)}
+    scores = Scores(views, ())
+    write_scores(tmp_path, {"ten_clip": scores}, [f"{row}.mp4" for row in range(5)], labels, CLASSES)
     result = {
         "command": "train",
         "config_hash": "abc",
@@ -59,7 +62,8 @@ def run_folder(tmp_path: Path) -> Path:
                 "name": "ten_clip",
                 "protocol": {"num_clips": 10},
                 "protocol_hash": "9f8e",
-                "metrics": {"top1": 0.4, "top5": None, "loss": 1.25, "per_class": per_class},
+                "metrics": {**classification_metrics(scores, labels, CLASSES), "loss": 1.25},
+                "intervals_95": {"top1": [0.125, 0.875]},
                 "dead_videos": [{"path": "c/<i>.mp4", "reason": "no <video>"}],
             }
         ],
@@ -80,6 +84,7 @@ def run_folder(tmp_path: Path) -> Path:
 def test_shows_the_result(run_folder: Path) -> None:
     page = Page(write_report(run_folder).read_text())
     assert "40.0%" in page.words
+    assert "12.5% to 87.5%" in page.words
     assert "1.25" in page.words
     text = " ".join(page.words)
     assert "There is no test split" in text
@@ -118,12 +123,6 @@ def test_curves_run_from_their_first_epoch_to_their_last(run_folder: Path) -> No
     assert loss[0][1] < loss[1][1]  # SVG's y points down, so the smaller loss stands lower
 
 
-def test_confusion_counts_every_readable_video_once(run_folder: Path) -> None:
-    scores = np.load(run_folder / "scores.npz")
-    matrix = confusion(scores["ten_clip/views"].mean(1), scores["labels"], 3)
-    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
-
-
 def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no result to report .*result\.json.*give a finished run"):
+    with pytest.raises(InputError, match=r"no result .*result\.json.*give a finished run"):
         write_report(tmp_path)

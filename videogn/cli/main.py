@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from videogn import __version__
 from videogn.types import Findings, InputError, OutOfMemory, Stopped
@@ -20,6 +21,7 @@ COMMANDS = {
     "evaluate": "test a trained classifier",
     "predict": "classify video files",
     "inspect": "show a network's layers, norms, FLOPs and the bytes kept for the backward pass",
+    "compare": "say what one result has over another, and whether it could be chance",
     "export": "write a classifier for another runtime, and prove that it agrees",
 }
 
@@ -41,6 +43,7 @@ examples
   videogn prepare dataset=class_folder dataset.root=DIR out=DIR verified, small, fast to read
   videogn evaluate checkpoint=RUN evaluation=ten_clip
   videogn predict RUN clip.mp4 folder/ --output json
+  videogn compare RUN RUN                                       on the same videos, under the same protocol
   videogn export checkpoint=RUN export=onnx
   videogn inspect model=i3d_r50 norm=group_norm
 
@@ -54,6 +57,10 @@ exit status: 0 done; 1 done with findings (bad files, a failed proof, failed job
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A file name need not be text; \udce9, as it is written then, is also what JSON has for such a byte.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_status(arguments))
 
 

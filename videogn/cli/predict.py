@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from videogn.cli.files import FilesParser
 from videogn.dataset.manifest import VIDEO_SUFFIXES
 from videogn.types import InputError
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"predict: {message}; a file name with a leading dash goes behind --; see `videogn predict --help`")
-
-
 def run(arguments: Sequence[str]) -> int:
-    parser = _Parser(
-        prog="videogn predict",
+    parser = FilesParser(
+        "predict",
         description="Classify video files with a run, a checkpoint or an exported model, by the protocol of its training's test.",
         epilog="Exit status 1: some file could not be read; the others are answered all the same. "
         "A file name that starts with a dash goes behind `--`.",

@@ -26,6 +26,10 @@ class Scores:
     views: Float32[np.ndarray, "V views K"]
     dead: tuple[DeadVideo, ...]
 
+    @property
+    def num_classes(self) -> int:
+        return self.views.shape[2]
+
     def videos(self) -> Float[np.ndarray, "V K"]:
         """The mean over views, in float64; NaN for a dead video."""
         return self.views.astype(np.float64).mean(1)

@@ -8,18 +8,21 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from videogn import __version__
-from videogn.evaluation.metrics import classification_metrics
+from videogn.evaluation.metrics import classification_metrics, intervals
 from videogn.evaluation.multi_view import Scores
 from videogn.evaluation.protocol import Protocol, protocol_hash
+from videogn.types import InputError
 
 SCHEMA = 1
 
@@ -31,7 +34,7 @@ def protocol_results(
     labels: Int64[np.ndarray, " V"],
     classes: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The `results` of result.json: for each protocol its facts, their hash, and the metrics."""
+    """The `results` of result.json: for each protocol its facts, their hash, the metrics and their 95% intervals."""
     results = []
     for name, protocol in protocols.items():
         description = protocol.describe(decoder)
@@ -41,6 +44,7 @@ def protocol_results(
                 "protocol": description,
                 "protocol_hash": protocol_hash(description),
                 "metrics": classification_metrics(scores[name], labels, classes),
+                "intervals_95": intervals(scores[name], labels),
                 "dead_videos": [{"path": dead.path, "reason": dead.reason} for dead in scores[name].dead],
             }
         )
@@ -87,3 +91,41 @@ def write_scores(
     unfinished = folder / ".scores.npz"
     np.savez_compressed(unfinished, **arrays)
     os.replace(unfinished, folder / "scores.npz")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run folder says of its scores.
+
+    Attributes:
+        facts: result.json.
+        paths: V paths.
+        labels: the true class of every video.
+        classes: K names.
+        scores: by the name of the protocol; why videos are dead stands in `facts`.
+    """
+
+    facts: Mapping[str, Any]
+    paths: list[str]
+    labels: Int64[np.ndarray, " V"]
+    classes: list[str]
+    scores: Mapping[str, Scores]
+
+
+def read_result(folder: Path) -> Result:
+    """A folder's result.json and scores.npz.
+
+    Raises:
+        InputError: one of them is not there, or is not what `write_result` and `write_scores` wrote.
+    """
+    try:
+        facts = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        with (folder / "scores.npz").open("rb") as file, np.load(file) as arrays:
+            scores = {entry["name"]: Scores(arrays[f"{entry['name']}/views"], ()) for entry in facts["results"]}
+            paths, classes = ([str(name) for name in arrays[key]] for key in ("paths", "classes"))
+            return Result(facts, paths, arrays["labels"], classes, scores)
+    except OSError as error:
+        raise InputError(f"{folder}: no result ({error.strerror}: {error.filename}); give a finished run") from None
+    except (BadZipFile, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{folder}: its result.json or scores.npz is damaged ({reason}); give a finished run") from None

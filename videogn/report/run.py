@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import jinja2
 import numpy as np
 from jaxtyping import Int64
 
-from videogn.types import InputError
+from videogn.evaluation.metrics import confusion
+from videogn.evaluation.result import read_result
 
 _LARGEST_MATRIX = 40  # classes; above, a matrix is unreadable and the pairs most often confused are listed instead
 _CURVES = {
@@ -64,25 +64,21 @@ def write_report(folder: Path) -> Path:
     """Write `folder`/report.html from its config.yaml, metrics.csv, result.json and scores.npz.
 
     Raises:
-        InputError: the folder has no result.
+        InputError: the folder has no result, or a damaged one.
     """
-    try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        scores = np.load(folder / "scores.npz")
-    except OSError as error:
-        raise InputError(f"{folder}: no result to report ({error.strerror}: {error.filename}); give a finished run") from None
-    labels, classes = scores["labels"], [str(name) for name in scores["classes"]]
+    result = read_result(folder)
+    classes = result.classes
     entries = []
-    for entry in result["results"]:
-        matrix = confusion(scores[f"{entry['name']}/views"].astype(np.float64).mean(1), labels, len(classes))
+    for entry in result.facts["results"]:
+        matrix = confusion(result.scores[entry["name"]].videos(), result.labels)
         entries.append({**entry, "confusion": matrix, "confused": _most_confused(matrix, classes)})
     config = folder / "config.yaml"
     page = _environment().get_template("page.html.jinja")
     text = page.render(
-        result=result,
+        result=result.facts,
         entries=entries,
         classes=classes,
-        num_scored=len(labels),
+        num_scored=len(result.labels),
         show_matrix=len(classes) <= _LARGEST_MATRIX,
         plots=_plots(folder / "metrics.csv"),
         config=config.read_text(encoding="utf-8") if config.is_file() else None,
@@ -92,14 +88,6 @@ def write_report(folder: Path) -> Path:
     unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path need not be UTF-8
     os.replace(unfinished, folder / "report.html")
     return folder / "report.html"
-
-
-def confusion(scores: np.ndarray, labels: Int64[np.ndarray, " V"], num_classes: int) -> Int64[np.ndarray, "K K"]:
-    """Videos by true class (row) and answered class (column); dead videos (NaN scores) have no answer and are left out."""
-    matrix = np.zeros((num_classes, num_classes), np.int64)
-    alive = ~np.isnan(scores).any(1)
-    np.add.at(matrix, (labels[alive], scores[alive].argmax(1)), 1)
-    return matrix
 
 
 def _most_confused(matrix: Int64[np.ndarray, "K K"], classes: list[str]) -> list[tuple[str, str, int]]:
@@ -133,5 +121,6 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["percent"] = lambda value: "-" if value is None else f"{value:.1%}"
+    environment.filters["interval"] = lambda bounds: "-" if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"
     environment.filters["number"] = lambda value: "-" if value is None else f"{value:.4g}"
     return environment
