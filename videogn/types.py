@@ -101,6 +101,7 @@ class Sampler(Protocol):
     """Chooses frames: a pure function of a video's timestamps and a random generator."""
 
     rule: str  # its name in a protocol
+    short_video: str  # what becomes of a video shorter than the clip: `loop`, it starts again
     num_clips: int
     clip_length: int
     frame_stride: int

@@ -174,7 +174,7 @@ def full_decode(path: Path) -> None:
 
 
 def ten_clips(path: Path, decoder: Decoder) -> None:
-    read_views(path, decoder, UniformClips(CLIP_LENGTH, FRAME_STRIDE, 10), Crops(CROP_SIZE, SHORT_SIDE[0], crops=1))
+    read_views(path, decoder, [(UniformClips(CLIP_LENGTH, FRAME_STRIDE, 10), Crops(CROP_SIZE, SHORT_SIDE[0], crops=1))])
 
 
 def least_decoded(videos: Manifest, epoch: int) -> float:

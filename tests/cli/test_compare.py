@@ -26,10 +26,10 @@ def test_a_run_and_another(videogn: Callable, trained: Path, tmp_path: Path) -> 
         arrays["paths"] = arrays["paths"].astype("U99")
         arrays["paths"][0] = os.fsdecode(b"caf\xe9.mp4")
         if folder.name == "other":
-            arrays["ten_clip/views"][:] = 0
-            arrays["ten_clip/views"][np.arange(len(arrays["labels"])), :, arrays["labels"]] = 1
+            arrays["ten_clip/logits"][:] = 0
+            arrays["ten_clip/logits"][np.arange(len(arrays["labels"])), :, arrays["labels"]] = 9
         else:
-            arrays["ten_clip/views"][0] = np.nan
+            arrays["ten_clip/logits"][0] = np.nan
         np.savez(folder / "scores.npz", **arrays)
     # In a process of its own, with a terminal that takes nothing but text.
     command = [sys.executable, "-m", "videogn", "compare", "one", "other"]

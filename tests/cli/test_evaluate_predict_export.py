@@ -20,17 +20,19 @@ def results(folder: Path) -> dict[str, dict]:
 def test_evaluate_gives_the_figures_of_the_training(videogn: Callable, trained: Path, tmp_path: Path) -> None:
     assert videogn("evaluate", f"checkpoint={trained}", "evaluation=ten_clip", f"out={tmp_path}/e").status == 0
     assert results(tmp_path / "e") == results(trained)
-    one, other = (np.load(folder / "scores.npz")["ten_clip/views"] for folder in (trained, tmp_path / "e"))
+    one, other = (np.load(folder / "scores.npz")["ten_clip/logits"] for folder in (trained, tmp_path / "e"))
     assert np.array_equal(one, other)
 
 
 def test_only_what_is_given_replaces_what_is_stored(videogn: Callable, trained: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved, videos"
     shutil.copytree(trained.parent / "motion", moved)
-    overrides = ["evaluation=[one_clip,ten_clip]", "decoder=pyav", f"dataset.root={moved}"]
+    overrides = ["evaluation=[one_clip,ten_clip,thirty_view]", "decoder=pyav", f"dataset.root={moved}"]
+    overrides += ["evaluation.thirty_view.aggregation=max"]
     assert videogn("evaluate", f"checkpoint={trained}/checkpoint/last.ckpt", *overrides, f"out={tmp_path}/e").status == 0
     found = results(tmp_path / "e")
-    assert list(found) == ["one_clip", "ten_clip"]
+    assert list(found) == ["one_clip", "ten_clip", "thirty_view"]
+    assert found["thirty_view"]["protocol"] == {**found["ten_clip"]["protocol"], "crops": 3, "aggregation": "max"}
     assert found["one_clip"]["protocol"] == {**found["ten_clip"]["protocol"], "num_clips": 1}
     assert found["ten_clip"]["protocol"]["decoder"] == "pyav"
     assert found["ten_clip"]["protocol_hash"] != results(trained)["ten_clip"]["protocol_hash"]
@@ -148,7 +150,7 @@ def test_predict_answers_every_file(videogn: Callable, trained: Path, tmp_path: 
     # The mean of the views in scores.npz is the same answer.
     scores = np.load(trained / "scores.npz")
     row = scores["paths"].tolist().index("test/zoom_in/000.mp4")
-    mean = scores["ten_clip/views"][row].astype(float).mean(0)
+    mean = torch.from_numpy(scores["ten_clip/logits"][row]).double().softmax(1).mean(0).numpy()
     assert expected[0]["label"] == scores["classes"][mean.argmax()]
     assert expected[0]["probability"] == pytest.approx(mean.max(), abs=1e-6)
     table = videogn("predict", str(trained), str(source))

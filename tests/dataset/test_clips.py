@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from videogn.decoder.frames import FramesDecoder
 from videogn.decoder.pyav import PyAVDecoder
 from videogn.encoder.pyav import write_video
 from videogn.sampler.random_clip import RandomClip
+from videogn.sampler.spread_clips import SpreadClips
 from videogn.sampler.uniform_clips import UniformClips
 from videogn.transform.augment import RandomShortSideCrop
 from videogn.transform.functional import cut
-from videogn.transform.views import Crops
+from videogn.transform.views import Crops, WholeFrame
 from videogn.types import Batch, ClipKey, Decoder, OpenTimeout, ShortRead, Video, VideoError, Window
 
 
@@ -67,8 +69,8 @@ def test_a_dead_video_is_an_empty_batch_with_its_reason(clips: TrainingClips) ->
 
 
 def test_a_video_shorter_than_the_clip_loops(manifest: Manifest) -> None:
-    views = VideoViews(manifest, PyAVDecoder(), UniformClips(4, 3, 1), Crops(32, 40, 1))
-    batch = views[1]
+    views = VideoViews(manifest, PyAVDecoder(), [(UniformClips(4, 3, 1), Crops(32, 40, 1))])
+    (batch,) = views[1]
     video = PyAVDecoder().open(manifest.path(1))
     frames = video.frames([0, 3, 1, 4])  # 0, 3, 6 - 5, 9 - 5
     expected = torch.from_numpy(frames[:, 4:36, 8:40])
@@ -77,7 +79,7 @@ def test_a_video_shorter_than_the_clip_loops(manifest: Manifest) -> None:
 
 def test_views_equal_a_decode_for_every_clip(manifest: Manifest) -> None:
     sampler, transform = UniformClips(5, 4, 10), Crops(24, 30, 3)
-    together = read_views(manifest.path(0), PyAVDecoder(), sampler, transform)
+    (together,) = read_views(manifest.path(0), PyAVDecoder(), [(sampler, transform)])
     assert together.shape == (30, 5, 24, 24, 3)
     video = PyAVDecoder().open(manifest.path(0))
     position = 0
@@ -101,10 +103,29 @@ def test_clips_do_not_depend_on_how_many_frames_are_decoded_at_once(
     real_frames = video.frames
     monkeypatch.setattr(video, "frames", lambda indices: readings.append(indices) or real_frames(indices))
     monkeypatch.setattr(videogn.dataset.clips, "PART_BYTES", frames_at_once * video.height * video.width * 3)
-    clips = cut_clips(video, asked, lambda frames, window: cut(frames, window, (16, 16)))
+    to_size = partial(cut, size=(16, 16))
+    clips = cut_clips(video, [(indices, window, to_size) for indices, window in asked])
     assert all(torch.equal(clip, alone) for clip, alone in zip(clips, expected, strict=True))
     assert [index for reading in readings for index in reading] == sorted({index for order in orders for index in order})
     assert max(map(len, readings)) <= frames_at_once
+
+
+def test_protocols_share_one_decode(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is given the views it would have alone, and no frame is decoded twice."""
+    protocols = [
+        (UniformClips(5, 4, 10), Crops(24, 30, 3)),
+        (SpreadClips(4, 2, 3), WholeFrame(20)),
+        (UniformClips(3, 1, 1), Crops(24, 24, 1)),
+    ]
+    alone = [read_views(manifest.path(0), PyAVDecoder(), [protocol])[0] for protocol in protocols]
+    decoded: list[int] = []
+    video = PyAVDecoder().open(manifest.path(0))
+    read = type(video).frames
+    monkeypatch.setattr(type(video), "frames", lambda self, indices: decoded.extend(indices) or read(self, indices))
+    together = read_views(manifest.path(0), PyAVDecoder(), protocols)
+    assert all(torch.equal(views, other) for views, other in zip(together, alone, strict=True))
+    chosen = [sampler(video.timestamps, np.random.default_rng(0)) for sampler, _ in protocols]
+    assert sorted(decoded) == np.unique(np.concatenate([indices.ravel() for indices in chosen])).tolist()
 
 
 class Promising:
@@ -135,7 +156,7 @@ class Promised:
 
 
 def test_after_a_short_read_the_clip_is_drawn_again(manifest: Manifest) -> None:
-    views = read_views("x.mp4", Promising(), UniformClips(2, 1, 3), Crops(16, 16, 1))
+    (views,) = read_views("x.mp4", Promising(), [(UniformClips(2, 1, 3), Crops(16, 16, 1))])
     # Starts floor(k * 6 / 3), from the frames that are there; never the ten that were promised.
     assert views[:, :, 0, 0, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
     training = TrainingClips(manifest, Promising(), RandomClip(4, 1), RandomShortSideCrop(16, [16, 16], 0.0), seed=0)
@@ -290,8 +311,8 @@ def test_a_verified_file_is_opened_here_and_a_changed_one_apart(manifest: Manife
     verified = Manifest(manifest.root, rows, manifest.classes)
     decoder = Apart()
     clips = TrainingClips(verified, decoder, RandomClip(4, 3), RandomShortSideCrop(16, [16, 24], 0.5), seed=7)
-    views = VideoViews(verified, decoder, UniformClips(4, 3, 1), Crops(32, 40, 1))
+    views = VideoViews(verified, decoder, [(UniformClips(4, 3, 1), Crops(32, 40, 1))])
     for row in range(2):
-        assert len(clips[ClipKey(0, row, 0)].clips) == len(views[row].clips) == 1
+        assert len(clips[ClipKey(0, row, 0)].clips) == len(views[row][0].clips) == 1
     assert decoder.direct.opened == ["long.mp4"] * 2
     assert decoder.opened == ["short.mp4"] * 2

@@ -43,9 +43,9 @@ def test_every_folder_that_holds_an_image_is_a_video(tmp_path: Path, rng: np.ran
         ("run/a b", "run"),
         ("run/day 1/c", "run"),
     ]
-    views = VideoViews(manifest, AutoDecoder(), UniformClips(4, 3, 1), Crops(16, 16, 1))
+    views = VideoViews(manifest, AutoDecoder(), [(UniformClips(4, 3, 1), Crops(16, 16, 1))])
     for row, entry in enumerate(manifest.entries):
-        assert torch.equal(views[row].clips[0], torch.from_numpy(pictures[entry.path][[0, 3, 6, 9]]))
+        assert torch.equal(views[row][0].clips[0], torch.from_numpy(pictures[entry.path][[0, 3, 6, 9]]))
 
 
 def test_a_class_without_images(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -16,7 +16,7 @@ from videogn.evaluation.result import Result
 from videogn.types import InputError
 
 CLASSES = ["run", "jump", "sit"]
-FACTS = {"clip_length": 8, "frame_stride": 2, "num_clips": 10}
+FACTS = {"clip_length": 8, "frame_stride": 2, "num_clips": 10, "aggregation": "softmax_mean"}
 
 
 def result(answers: list[int | None], labels: list[int] | None = None, **changed: Any) -> Result:
@@ -30,7 +30,7 @@ def result(answers: list[int | None], labels: list[int] | None = None, **changed
     entry = {"name": "ten_clip", "protocol": protocol, "protocol_hash": str(sorted(protocol.items()))}
     facts = {"split": "test", "dataset": {"name": "set"}, "results": [entry]}
     paths = [f"{row}.mp4" for row in range(len(answers))]
-    return Result(facts, paths, np.array(labels or [0] * len(answers)), CLASSES, {"ten_clip": Scores(views, ())})
+    return Result(facts, paths, np.array(labels or [0] * len(answers)), CLASSES, {"ten_clip": Scores(np.log(views), ())})
 
 
 def test_counts_what_changed() -> None:
@@ -56,6 +56,10 @@ def test_videos_are_known_by_their_path() -> None:
     first, second = result(answers, labels), result(answers[::-1], labels[::-1])
     second = dataclasses.replace(second, paths=second.paths[::-1])
     assert (compare(first, second)[0].lost, compare(first, second)[0].gained) == ([], [])
+    other = result([2, 0, 0, 0], labels[::-1])
+    one = compare(first, dataclasses.replace(other, paths=other.paths[::-1]))[0]
+    assert [(c.path, c.first, c.second) for c in one.lost] == [("2.mp4", "sit", "run")]
+    assert [(c.path, c.first, c.second) for c in one.gained] == []
 
 
 def test_mcnemar_is_exact() -> None:

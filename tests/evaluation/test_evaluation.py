@@ -21,6 +21,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+from videogn.evaluation.aggregation import AGGREGATIONS, aggregate
 from videogn.evaluation.metrics import calibration, calibration_error, classification_metrics, confusion, intervals
 from videogn.evaluation.multi_view import Scores, ViewCollector
 from videogn.evaluation.protocol import Protocol, protocol_hash
@@ -29,20 +30,28 @@ from videogn.sampler.uniform_clips import UniformClips
 from videogn.transform.views import Crops
 from videogn.types import Batch, DeadVideo, InputError
 
+PROTOCOL = Protocol(UniformClips(1, 1, 3), Crops(1, 1, 1))
 NUM_VIDEOS, VIEWS, CLASSES = 6, 3, tuple("abcdefgh")
+
+
+def of_views(views: np.ndarray) -> Scores:
+    """Of what the softmax of the logits is to be."""
+    with np.errstate(divide="ignore"):  # a probability of 0
+        return Scores(np.log(views.astype(np.float64)).astype(np.float32), ())
 
 
 def made_scores(rng: np.random.Generator) -> Scores:
     views = rng.dirichlet(np.full(8, 0.5), (40, VIEWS)).astype(np.float32)
     views[3] = np.float32(1 / 8)  # a tie of all classes
     views[7] = np.nan
-    return Scores(views, (DeadVideo(7, "g.mp4", "broken"),))
+    return dataclasses.replace(of_views(views), dead=(DeadVideo(7, "g.mp4", "broken"),))
 
 
 def test_metrics_equal_a_naive_version(rng: np.random.Generator) -> None:
     scores, labels = made_scores(rng), rng.integers(0, 7, 40)  # class h has no video
     right1, right5, losses = [], [], []
-    for video, label in zip(scores.views, labels.tolist(), strict=True):
+    views = torch.from_numpy(scores.logits).double().softmax(2).numpy()
+    for video, label in zip(views, labels.tolist(), strict=True):
         if np.isnan(video).any():
             right1.append(False)
             right5.append(False)
@@ -66,7 +75,7 @@ def test_metrics_equal_a_naive_version(rng: np.random.Generator) -> None:
 def test_metrics_of_classes_equal_torchmetrics(rng: np.random.Generator) -> None:
     views = rng.dirichlet(np.full(8, 0.3), (60, VIEWS)).astype(np.float32)
     views[:, :, 6:] = 0  # g and h are never answered, and h has no video
-    scores, labels = Scores(views, ()), rng.integers(0, 7, 60)
+    scores, labels = of_views(views), rng.integers(0, 7, 60)
     metrics = classification_metrics(scores, labels, CLASSES)
     probabilities, target = torch.from_numpy(scores.videos()), torch.from_numpy(labels)
     for name, average in (("macro_f1", "macro"), (None, "none")):
@@ -87,12 +96,12 @@ def test_a_dead_video_lowers_f1_and_leaves_the_calibration(rng: np.random.Genera
     views = rng.dirichlet(np.full(6, 0.3), (30, VIEWS)).astype(np.float32)
     labels = rng.integers(0, 6, 30)
     labels[4] = views[4].mean(0).argmax()
-    whole = classification_metrics(Scores(views, ()), labels, CLASSES[:6])
+    whole = classification_metrics(of_views(views), labels, CLASSES[:6])
     others = np.arange(30) != 4
-    without = classification_metrics(Scores(views[others], ()), labels[others], CLASSES[:6])
+    without = classification_metrics(of_views(views[others]), labels[others], CLASSES[:6])
     views = views.copy()
     views[4] = np.nan
-    metrics = classification_metrics(Scores(views, ()), labels, CLASSES[:6])
+    metrics = classification_metrics(of_views(views), labels, CLASSES[:6])
     assert metrics["calibration_error"] == without["calibration_error"]
     row, before = (m["per_class"][CLASSES[labels[4]]] for m in (metrics, whole))
     hits, videos = before["top1"] * before["num_videos"], before["num_videos"]
@@ -114,8 +123,8 @@ def test_confusion_counts_every_readable_video_once() -> None:
 def test_calibration_of_a_sure_answer_and_of_none() -> None:
     views = np.zeros((2, 1, 4), np.float32)
     views[:, :, 1] = 1
-    assert calibration(Scores(views, ()).videos(), np.array([1, 0])) == [(2, 1.0, 0.5)]
-    assert classification_metrics(Scores(views, ()), np.array([1, 0]), CLASSES[:4])["calibration_error"] == 0.5
+    assert calibration(of_views(views).videos(), np.array([1, 0])) == [(2, 1.0, 0.5)]
+    assert classification_metrics(of_views(views), np.array([1, 0]), CLASSES[:4])["calibration_error"] == 0.5
     dead = np.full((2, 4), np.nan)
     assert calibration_error(dead, np.array([1, 0])) is None
 
@@ -126,7 +135,7 @@ def test_intervals_are_those_of_the_binomial(rng: np.random.Generator) -> None:
     labels = rng.integers(0, 6, 200)
     views = np.full((200, 1, 6), 0.1, np.float32)
     views[np.arange(200), 0, np.where(right, labels, (labels + 1) % 6)] = 0.5
-    low, high = intervals(Scores(views, ()), labels)["top1"] or (0, 0)
+    low, high = intervals(of_views(views), labels)["top1"] or (0, 0)
     # float64 sums of C(200, i) p^i (1 - p)^(200 - i)
     chances = np.array([math.comb(200, i) * 0.65**i * 0.35 ** (200 - i) for i in range(201)]).cumsum()
     expected = [np.searchsorted(chances, q) / 200 for q in (0.025, 0.975)]
@@ -140,12 +149,12 @@ def test_intervals_of_classes_and_of_few_classes() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
     views = np.full((6, 1, 3), 0.2, np.float32)
     views[np.arange(6), 0, [0, 0, 1, 1, 0, 0]] = 0.6
-    bounds = intervals(Scores(views, ()), labels)
+    bounds = intervals(of_views(views), labels)
     assert bounds["top5"] is None
     low, high = bounds["mean_class"] or (0, 0)
     assert low == 0.5 or low == pytest.approx(1 / 3)
     assert high == 1.0
-    assert intervals(Scores(views, ()), labels) == bounds  # of the same seed
+    assert intervals(of_views(views), labels) == bounds  # of the same seed
 
 
 def test_a_dead_video_is_wrong_even_alone() -> None:
@@ -157,9 +166,9 @@ def test_a_dead_video_is_wrong_even_alone() -> None:
 def test_top5_needs_six_classes_and_a_loss_is_finite() -> None:
     views = np.zeros((1, 1, 5), np.float32)
     views[..., 0] = 1
-    metrics = classification_metrics(Scores(views, ()), np.array([4]), CLASSES[:5])
+    metrics = classification_metrics(of_views(views), np.array([4]), CLASSES[:5])
     assert metrics["top5"] is None
-    assert metrics["loss"] == pytest.approx(-np.log(float(np.finfo(np.float32).tiny)))
+    assert metrics["loss"] == pytest.approx(-np.log(float(np.finfo(np.float64).tiny)))
 
 
 def view_batch(rows: list[int], dead: list[DeadVideo]) -> Batch:
@@ -174,7 +183,7 @@ def logits(rows: list[int]) -> torch.Tensor:
 
 
 def collected(rows: list[int], dead: list[DeadVideo]) -> ViewCollector:
-    collector = ViewCollector(VIEWS, 8)
+    collector = ViewCollector(PROTOCOL, 8)
     for row in rows:
         collector.add(view_batch([row], []), logits([row]))
     collector.add(view_batch([], dead), logits([]))
@@ -187,23 +196,23 @@ DEAD = DeadVideo(4, "four.mp4", "broken")
 def test_views_come_in_any_order() -> None:
     scores = collected([5, 0, 3, 1, 2], [DEAD]).gather(NUM_VIDEOS)
     for row in (0, 1, 2, 3, 5):
-        assert np.array_equal(scores.views[row], logits([row]).softmax(1).numpy())
-    assert np.isnan(scores.views[4]).all()
+        assert np.array_equal(scores.logits[row], logits([row]).numpy())
+    assert np.isnan(scores.logits[4]).all()
     assert scores.alive().tolist() == [True, True, True, True, False, True]
     assert scores.dead == (DEAD,)
 
 
 def test_bf16_scores_are_not_rounded_again() -> None:
     """A softmax in bf16 has steps of 0.4%."""
-    collector, scores = ViewCollector(VIEWS, 8), logits([0]).bfloat16()
+    collector, scores = ViewCollector(PROTOCOL, 8), logits([0]).bfloat16()
     collector.add(view_batch([0], []), scores)
-    assert np.array_equal(collector.gather(1).views[0], scores.float().softmax(1).numpy())
+    assert np.array_equal(collector.gather(1).logits[0], scores.float().numpy())
 
 
 def test_a_missing_view_is_a_defect() -> None:
     with pytest.raises(RuntimeError, match=r"video 2: 0 of 3 views"):
         collected([0, 1, 3, 4, 5], []).gather(NUM_VIDEOS)
-    collector = ViewCollector(VIEWS, 8)
+    collector = ViewCollector(PROTOCOL, 8)
     batch = view_batch([0], [])
     collector.add(Batch(*(part[:2] for part in batch[:4]), []), logits([0])[:2])
     with pytest.raises(RuntimeError, match=r"video 0: 2 of 3 views"):
@@ -215,15 +224,40 @@ def gather_rank(rank: int, folder: str) -> None:
     rows, dead = ([0, 2, 5], []) if rank == 0 else ([1, 3], [DEAD])
     scores = collected(rows, dead).gather(NUM_VIDEOS)
     assert scores.dead == (DEAD,)
-    np.save(f"{folder}/{rank}.npy", scores.views)
+    np.save(f"{folder}/{rank}.npy", scores.logits)
     torch.distributed.destroy_process_group()
+
+
+def test_aggregations_equal_a_naive_version(rng: np.random.Generator) -> None:
+    logits = rng.normal(0, 3, (5, 4, 6)).astype(np.float32)
+    logits[1] += 1e4  # of which the exponential overflows
+    probabilities = torch.from_numpy(logits).double().softmax(2)
+    geometric = probabilities.log().mean(1).exp()
+    largest = probabilities.amax(1)
+    expected = {
+        "softmax_mean": probabilities.mean(1),
+        "logit_mean": geometric / geometric.sum(1, keepdim=True),
+        "max": largest / largest.sum(1, keepdim=True),
+    }
+    assert sorted(expected) == sorted(AGGREGATIONS)
+    for name, answer in expected.items():
+        # float64, whose logits of 1e4 are rounded to 2e-12
+        np.testing.assert_allclose(aggregate(logits, name), answer.numpy(), rtol=1e-11)
+    assert len({tuple(np.argsort(answer.numpy()).ravel()) for answer in expected.values()}) == 3  # they answer differently
+    logits[2, 3, 1] = np.nan
+    assert all(np.isnan(aggregate(logits, name)).any(1).tolist() == [False, False, True, False, False] for name in AGGREGATIONS)
+
+
+def test_a_protocol_knows_its_aggregations() -> None:
+    with pytest.raises(InputError, match=r"aggregation=mean: use one of softmax_mean, logit_mean, max"):
+        Protocol(UniformClips(1, 1, 3), Crops(1, 1, 1), "mean")
 
 
 def test_two_processes_gather_what_one_has(tmp_path: Path) -> None:
     # Processes of their own: a fork after torch has started its threads can hang.
     ranks = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
     assert [rank.wait(60) for rank in ranks] == [0, 0]
-    expected = collected([0, 1, 2, 3, 5], [DEAD]).gather(NUM_VIDEOS).views
+    expected = collected([0, 1, 2, 3, 5], [DEAD]).gather(NUM_VIDEOS).logits
     for rank in range(2):
         assert np.array_equal(np.load(tmp_path / f"{rank}.npy"), expected, equal_nan=True)
 
@@ -244,6 +278,7 @@ def test_every_fact_changes_the_protocol_hash() -> None:
         Protocol(UniformClips(8, 2, 10), Crops(63, 70, 3)),
         Protocol(UniformClips(8, 2, 10), Crops(64, 71, 3)),
         Protocol(UniformClips(8, 2, 10), Crops(64, 70, 1)),
+        Protocol(UniformClips(8, 2, 10), Crops(64, 70, 3), "max"),
     ],
 )
 def test_every_setting_is_among_the_facts(other: Protocol) -> None:
@@ -256,12 +291,13 @@ def test_every_setting_is_among_the_facts(other: Protocol) -> None:
 
 def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -> None:
     scores, labels = made_scores(rng), rng.integers(0, 7, 40)
-    result = {"status": "done", "results": [{"metrics": classification_metrics(scores, labels, CLASSES)}], "name": "Übung"}
+    entry = {"protocol": {"aggregation": "softmax_mean"}, "metrics": classification_metrics(scores, labels, CLASSES)}
+    result = {"status": "done", "results": [entry], "name": "Übung"}
     write_result(tmp_path, result)
     assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == {"schema": 1, **result}
     write_scores(tmp_path, {"ten_clip": scores}, [f"{i}.mp4" for i in range(40)], labels, CLASSES)
     with np.load(tmp_path / "scores.npz") as kept:
-        assert np.array_equal(kept["ten_clip/views"], scores.views, equal_nan=True)
+        assert np.array_equal(kept["ten_clip/logits"], scores.logits, equal_nan=True)
         assert np.array_equal(kept["labels"], labels)
         assert tuple(kept["classes"]) == CLASSES
     with pytest.raises(InputError, match=r"damaged \(KeyError: 'name'\); give a finished run"):
@@ -270,7 +306,7 @@ def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -
     write_result(tmp_path, result)
     read = read_result(tmp_path)
     assert read.paths[3] == "3.mp4"
-    assert np.array_equal(read.scores["ten_clip"].views, scores.views, equal_nan=True)
+    assert np.array_equal(read.scores["ten_clip"].logits, scores.logits, equal_nan=True)
     assert classification_metrics(read.scores["ten_clip"], read.labels, read.classes) == result["results"][0]["metrics"]
     whole = (tmp_path / "scores.npz").read_bytes()
     for damaged in (b"", whole[: len(whole) // 2]):

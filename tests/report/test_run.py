@@ -47,7 +47,7 @@ def run_folder(tmp_path: Path) -> Path:
         if answer is not None:
             views[row] = 0.1
             views[row, :, answer] = 0.8
-    scores = Scores(views, ())
+    scores = Scores(np.log(views), ())
     write_scores(tmp_path, {"ten_clip": scores}, [f"{row}.mp4" for row in range(5)], labels, CLASSES)
     result = {
         "command": "train",
@@ -60,7 +60,7 @@ def run_folder(tmp_path: Path) -> Path:
         "results": [
             {
                 "name": "ten_clip",
-                "protocol": {"num_clips": 10},
+                "protocol": {"aggregation": "softmax_mean", "num_clips": 10},
                 "protocol_hash": "9f8e",
                 "metrics": {**classification_metrics(scores, labels, CLASSES), "loss": 1.25},
                 "intervals_95": {"top1": [0.125, 0.875]},

@@ -85,7 +85,7 @@ def test_a_worker_that_ends_is_one_line(
 ) -> None:
     """And no hang: a batch that is lost on its way would be waited for without end."""
     clips = data(tmp_path, Ending(what), 2)
-    loader = clips.test_dataloader()[0] if split == "test" else getattr(clips, f"{split}_dataloader")()
+    loader = getattr(clips, f"{split}_dataloader")()
     with pytest.raises(Findings, match=message) as caught, guarded(2, 4, 16):
         for _ in loader:
             pass

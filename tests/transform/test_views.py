@@ -63,9 +63,12 @@ def test_a_batch_holds_one_video(tmp_path: Path) -> None:
         "crop": Protocol(UniformClips(2, 1, 2), Crops(16, 16, 1)),
     }
     data = ClipData(manifest, PyAVDecoder(), protocols, protocols["crop"], batch_size=8, num_workers=0)
-    whole, crop = (list(loader) for loader in data.test_dataloader())
+    whole, crop = zip(*data.test_dataloader(), strict=True)
     assert [tuple(batch.clips.shape) for batch in whole] == [(2, 2, 16, 24, 3), (2, 2, 24, 16, 3), (2, 2, 16, 20, 3)]
-    assert [tuple(batch.clips.shape) for batch in crop] == [(6, 2, 16, 16, 3)]
+    assert [tuple(batch.clips.shape) for batch in crop] == [(2, 2, 16, 16, 3)] * 3  # of the same videos
+    crops = {"crop": protocols["crop"]}
+    (batch,) = ClipData(manifest, PyAVDecoder(), crops, protocols["crop"], batch_size=8, num_workers=0).test_dataloader()
+    assert tuple(batch[0].clips.shape) == (6, 2, 16, 16, 3)
 
 
 def test_errors_name_the_remedy() -> None:

@@ -49,7 +49,7 @@ def export(config: DictConfig) -> int:
         if sum(map(len, clips)) >= exporter.num_clips:
             break
         try:
-            clips.append(read_views(val.path(row), decoder, protocol.sampler, protocol.transform))
+            clips.extend(read_views(val.path(row), decoder, [(protocol.sampler, protocol.transform)]))
         except VideoError:
             continue
     if not clips:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ from videogn.types import (
 
 _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
+Cut = Callable[[UInt8[np.ndarray, "T H W 3"], Window], UInt8[Tensor, "T h w 3"]]
 
 # Decoded at once: up to 32 MiB the C library uses memory again that it has; more is fetched from the kernel anew, page by page.
 PART_BYTES = 24 * 2**20
@@ -92,9 +93,9 @@ class TrainingClips(Dataset[Batch]):
             rng = np.random.default_rng([self._seed, *key])
             indices = self._sampler(video.timestamps, rng)[0]
             window = self._transform.draw(video.height, video.width, rng)
-            asked.append((indices, window))
+            asked.append((indices, window, self._transform.cut))
             drawn.append((window.flip, self._transform.draw_appearance(rng)))
-        clips = cut_clips(video, asked, self._transform.cut)
+        clips = cut_clips(video, asked)
         return [
             Batch(
                 clip[None],
@@ -108,34 +109,40 @@ class TrainingClips(Dataset[Batch]):
         ]
 
 
-class VideoViews(Dataset[Batch]):
-    """Maps a video's row to the batch of all its views, clip by clip and window by window, from one decode."""
+class VideoViews(Dataset[list[Batch]]):
+    """Maps a video's row to a batch for each protocol, of all its views, clip by clip and window by window; from one decode.
 
-    def __init__(self, manifest: Manifest, decoder: Decoder, sampler: Sampler, transform: ViewTransform) -> None:
+    Args:
+        protocols: of each, what chooses the clips, and the windows.
+    """
+
+    def __init__(self, manifest: Manifest, decoder: Decoder, protocols: Sequence[tuple[Sampler, ViewTransform]]) -> None:
         self._manifest = manifest
         self._targets = manifest.targets()
         self._decoder = decoder
-        self._sampler = sampler
-        self._transform = transform
+        self._protocols = list(protocols)
 
     def __len__(self) -> int:
         return len(self._manifest)
 
-    def __getitem__(self, row: int) -> Batch:
+    def __getitem__(self, row: int) -> list[Batch]:
         path = self._manifest.path(row)
         start = time.monotonic()
         try:
-            clips = read_views(path, trusted(self._decoder, self._manifest, row), self._sampler, self._transform)
+            views = read_views(path, trusted(self._decoder, self._manifest, row), self._protocols)
         except VideoError as error:
-            return _dead_batch(DeadVideo(row, str(path), error.reason, time.monotonic() - start))
-        count = len(clips)
-        return Batch(
-            clips,
-            torch.full((count,), int(self._targets[row])),
-            torch.zeros(count, dtype=torch.bool),
-            torch.full((count,), row),
-            [],
-        )
+            dead = DeadVideo(row, str(path), error.reason, time.monotonic() - start)
+            return [_dead_batch(dead) for _ in self._protocols]
+        return [
+            Batch(
+                clips,
+                torch.full((len(clips),), int(self._targets[row])),
+                torch.zeros(len(clips), dtype=torch.bool),
+                torch.full((len(clips),), row),
+                [],
+            )
+            for clips in views
+        ]
 
 
 def trusted(decoder: Decoder, manifest: Manifest, row: int) -> Decoder:
@@ -143,35 +150,41 @@ def trusted(decoder: Decoder, manifest: Manifest, row: int) -> Decoder:
     return getattr(decoder, "direct", decoder) if manifest.is_verified(row) else decoder
 
 
-def read_views(path: str | Path, decoder: Decoder, sampler: Sampler, transform: ViewTransform) -> UInt8[Tensor, "N T h w 3"]:
-    """All views of a video; raises VideoError."""
+def read_views(
+    path: str | Path, decoder: Decoder, protocols: Sequence[tuple[Sampler, ViewTransform]]
+) -> list[UInt8[Tensor, "_N _T _h _w 3"]]:
+    """All views of a video, for each protocol; raises VideoError."""
 
-    def read(video: Video) -> UInt8[Tensor, "N T h w 3"]:
-        # No randomness in testing: the generator is there for the contract.
-        indices = sampler(video.timestamps, np.random.default_rng(0))
-        needed, place = np.unique(indices, return_inverse=True)
-        # Cut each needed frame once: the clips of a video share most of them.
-        windows = transform.windows(video.height, video.width)
-        cuts = cut_clips(video, [(needed, window) for window in windows], transform.cut)
-        place = torch.from_numpy(place.reshape(indices.shape))
-        return torch.stack([cut[clip] for clip in place for cut in cuts])
+    def read(video: Video) -> list[UInt8[Tensor, "_N _T _h _w 3"]]:
+        places, asked = [], []
+        for sampler, transform in protocols:
+            # No randomness in testing: the generator is there for the contract.
+            indices = sampler(video.timestamps, np.random.default_rng(0))
+            needed, place = np.unique(indices, return_inverse=True)
+            # Cut each needed frame once: the clips of a video share most of them.
+            windows = transform.windows(video.height, video.width)
+            places.append((torch.from_numpy(place.reshape(indices.shape)), len(windows)))
+            asked += [(needed, window, transform.cut) for window in windows]
+        cuts = iter(cut_clips(video, asked))
+        views = []
+        for place, num_windows in places:
+            own = list(islice(cuts, num_windows))
+            views.append(torch.stack([cut[clip] for clip in place for cut in own]))
+        return views
 
     return read_clips(decoder, path, read)
 
 
-def cut_clips(
-    video: Video,
-    asked: Sequence[tuple[Int64[np.ndarray, " T"], Window]],
-    cut: Callable[[UInt8[np.ndarray, "T H W 3"], Window], UInt8[Tensor, "T h w 3"]],
-) -> list[UInt8[Tensor, "T h w 3"]]:
-    """A clip for each of `asked`, frames and window: every frame is decoded once, and cut before the next part is decoded."""
-    needed = np.unique(np.concatenate([indices for indices, _ in asked]))
+def cut_clips(video: Video, asked: Sequence[tuple[Int64[np.ndarray, " _T"], Window, Cut]]) -> list[UInt8[Tensor, "_T _h _w 3"]]:
+    """A clip for each of `asked`, frames, window and what cuts it: every frame is decoded once, and cut before the next part is
+    decoded."""
+    needed = np.unique(np.concatenate([indices for indices, _, _ in asked]))
     step = max(1, PART_BYTES // (video.height * video.width * 3))
     clips: list[Tensor | None] = [None] * len(asked)
     for start in range(0, len(needed), step):
         part = needed[start : start + step]
         frames = video.frames(part.tolist())
-        for number, (indices, window) in enumerate(asked):
+        for number, (indices, window, cut) in enumerate(asked):
             places = np.flatnonzero((indices >= part[0]) & (indices <= part[-1]))
             if not len(places):
                 continue
@@ -210,6 +223,11 @@ def collate(batches: Sequence[Batch]) -> Batch:
     clips, labels, flips, videos = (torch.cat(parts) for parts in zip(*(b[:4] for b in alive), strict=True))
     tables = [b.appearance for b in alive if b.appearance is not None]
     return Batch(clips, labels, flips, videos, dead, torch.cat(tables) if tables else None)
+
+
+def collate_protocols(videos: Sequence[Sequence[Batch]]) -> list[Batch]:
+    """For each protocol one batch, of the clips of all videos that are there."""
+    return [collate(batches) for batches in zip(*videos, strict=True)]
 
 
 class TrainingLoader(DataLoader[Batch]):

@@ -37,8 +37,8 @@ def classification_metrics(scores: Scores, labels: Int64[np.ndarray, " V"], clas
         for index, name in enumerate(classes)
     }
     true = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
-    # float32 softmax can underflow to 0; its smallest normal number bounds the loss at 87.
-    floor = np.finfo(np.float32).tiny
+    # A softmax can underflow to 0; the smallest normal number bounds the loss at 708.
+    floor = np.finfo(np.float64).tiny
     loss = float(-np.log(np.maximum(true[alive], floor)).mean()) if alive.any() else None
     return {
         "top1": float((rank < 1).mean()),

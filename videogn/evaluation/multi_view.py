@@ -1,4 +1,4 @@
-"""Collect the scores of every view, and average them into one score a video."""
+"""Collect the scores of every view."""
 
 from __future__ import annotations
 
@@ -11,46 +11,50 @@ import torch.distributed
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
+from videogn.evaluation.aggregation import aggregate
+from videogn.evaluation.protocol import Protocol
 from videogn.types import Batch, DeadVideo
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Softmax scores of all videos of a split, in the manifest's order.
+    """The scores of all videos of a split, in the manifest's order.
 
     Attributes:
-        views: probabilities of every view; NaN for a dead video.
+        logits: of every view, before the softmax; NaN for a dead video.
         dead: the videos that could not be read.
+        aggregation: how a video's views become one answer.
     """
 
-    views: Float32[np.ndarray, "V views K"]
+    logits: Float32[np.ndarray, "V views K"]
     dead: tuple[DeadVideo, ...]
+    aggregation: str = "softmax_mean"
 
     @property
     def num_classes(self) -> int:
-        return self.views.shape[2]
+        return self.logits.shape[2]
 
     def videos(self) -> Float[np.ndarray, "V K"]:
-        """The mean over views, in float64; NaN for a dead video."""
-        return self.views.astype(np.float64).mean(1)
+        """Probabilities, in float64; NaN for a dead video."""
+        return aggregate(self.logits, self.aggregation)
 
     def alive(self) -> Bool[np.ndarray, " V"]:
-        return np.logical_not(np.isnan(self.views).any((1, 2)))
+        return np.logical_not(np.isnan(self.logits).any((1, 2)))
 
 
 class ViewCollector:
     """Takes batches of views as they are scored, in any order and on any rank."""
 
-    def __init__(self, num_views: int, num_classes: int) -> None:
-        self._num_views = num_views
+    def __init__(self, protocol: Protocol, num_classes: int) -> None:
+        self._num_views = protocol.num_views
+        self._aggregation = protocol.aggregation
         self._num_classes = num_classes
         self._views: dict[int, list[np.ndarray]] = defaultdict(list)
         self._dead: dict[int, DeadVideo] = {}
 
     def add(self, batch: Batch, logits: Float[Tensor, "N K"]) -> None:
-        # float32 whatever the precision: a bf16 softmax has steps of 0.4%.
-        probabilities = logits.float().softmax(1).cpu().numpy()
-        for video, row in zip(batch.videos.tolist(), probabilities, strict=True):
+        # float32 whatever the precision: the softmax of bf16 would have steps of 0.4%.
+        for video, row in zip(batch.videos.tolist(), logits.float().cpu().numpy(), strict=True):
             self._views[video].append(row)
         self._dead.update({dead.video: dead for dead in batch.dead})
 
@@ -75,7 +79,7 @@ class ViewCollector:
                 if len(views.get(video, ())) != self._num_views:
                     raise RuntimeError(f"video {video}: {len(views.get(video, ()))} of {self._num_views} views were scored")
                 scores[video] = views[video]
-        return Scores(scores, tuple(dead[video] for video in sorted(dead)))
+        return Scores(scores, tuple(dead[video] for video in sorted(dead)), self._aggregation)
 
 
 def score_views(network: torch.nn.Module, inputs: Float[Tensor, "N 3 T H W"], batch_size: int) -> Float[Tensor, "N K"]:

@@ -8,20 +8,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from videogn.types import Sampler, ViewTransform
+from videogn.evaluation.aggregation import AGGREGATIONS
+from videogn.types import InputError, Sampler, ViewTransform
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to score a video: the softmax of every view (clip x window), averaged.
+    """A way to score a video: score every view (clip x window), and make one answer of them.
 
     Attributes:
         sampler: chooses the clips of a video.
         transform: chooses the windows of every clip.
+        aggregation: makes one answer of the views.
+
+    Raises:
+        InputError: there is no such aggregation.
     """
 
     sampler: Sampler
     transform: ViewTransform
+    aggregation: str = "softmax_mean"
+
+    def __post_init__(self) -> None:
+        if self.aggregation not in AGGREGATIONS:
+            raise InputError(f"evaluation: aggregation={self.aggregation}: use one of {', '.join(AGGREGATIONS)}")
 
     @property
     def num_views(self) -> int:
@@ -36,11 +46,12 @@ class Protocol:
             # Named only where it is set, so that scores from before there was such a thing still compare.
             **({} if target_fps is None else {"target_fps": target_fps}),
             "clip_rule": self.sampler.rule,
+            "short_video": self.sampler.short_video,
             "num_clips": self.sampler.num_clips,
             "crops": self.transform.crops,
             "crop_size": self.transform.crop_size,
             "short_side": self.transform.short_side,
-            "aggregation": "softmax_mean",
+            "aggregation": self.aggregation,
             "decoder": decoder,
         }
 

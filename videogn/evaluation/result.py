@@ -85,9 +85,9 @@ def write_scores(
     labels: Int64[np.ndarray, " V"],
     classes: Sequence[str],
 ) -> None:
-    """scores.npz: paths (V), labels (V), classes (K), and for each protocol its views (V, views, K), NaN for a dead video."""
+    """scores.npz: paths (V), labels (V), classes (K), and for each protocol its logits (V, views, K), NaN for a dead video."""
     arrays: dict[str, Any] = {"paths": np.array(paths), "labels": labels, "classes": np.array(classes)}
-    arrays |= {f"{name}/views": s.views for name, s in scores.items()}
+    arrays |= {f"{name}/logits": s.logits for name, s in scores.items()}
     unfinished = folder / ".scores.npz"
     np.savez_compressed(unfinished, **arrays)
     os.replace(unfinished, folder / "scores.npz")
@@ -121,7 +121,10 @@ def read_result(folder: Path) -> Result:
     try:
         facts = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         with (folder / "scores.npz").open("rb") as file, np.load(file) as arrays:
-            scores = {entry["name"]: Scores(arrays[f"{entry['name']}/views"], ()) for entry in facts["results"]}
+            scores = {
+                entry["name"]: Scores(arrays[f"{entry['name']}/logits"], (), entry["protocol"]["aggregation"])
+                for entry in facts["results"]
+            }
             paths, classes = ([str(name) for name in arrays[key]] for key in ("paths", "classes"))
             return Result(facts, paths, arrays["labels"], classes, scores)
     except OSError as error:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from videogn.dataset.clips import read_views
+from videogn.evaluation.aggregation import aggregate
 from videogn.evaluation.protocol import Protocol
 from videogn.transform.functional import to_input
 from videogn.types import Decoder, VideoError
@@ -60,14 +61,14 @@ class VideoScorer:
         """One prediction a path, in order; a file that cannot be read has an error and stops nothing."""
         for path in paths:
             try:
-                clips = read_views(path, self.decoder, self.protocol.sampler, self.protocol.transform)
+                clips = read_views(path, self.decoder, [(self.protocol.sampler, self.protocol.transform)])[0]
             except VideoError as error:
                 yield Prediction(str(path), (), error.reason)
                 continue
             inputs = to_input(clips, torch.zeros(len(clips), dtype=torch.bool), self.mean, self.std)
             with torch.inference_mode():
                 scores = torch.cat([self.score(part) for part in inputs.split(self.batch_size)])
-            mean = scores.float().softmax(1).double().mean(0)
-            best = mean.topk(min(top, len(self.classes)))
+            answer = aggregate(scores.float().cpu().numpy()[None], self.protocol.aggregation)[0]
+            best = torch.from_numpy(answer).topk(min(top, len(self.classes)))
             labels = [str(self.classes[i]) for i in best.indices.tolist()]
             yield Prediction(str(path), tuple(zip(labels, map(float, best.values), strict=True)), None)

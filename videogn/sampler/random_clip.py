@@ -30,6 +30,7 @@ class RandomClip:
     """
 
     rule = "random"
+    short_video = "loop"
     num_clips = 1
 
     def __init__(

@@ -28,6 +28,7 @@ class SpreadClips:
     """
 
     rule = "spread"
+    short_video = "loop"
 
     def __init__(self, clip_length: int, frame_stride: int, num_clips: int, target_fps: int | float | None = None) -> None:
         check(clip_length, frame_stride, target_fps, num_clips)

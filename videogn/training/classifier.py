@@ -143,10 +143,10 @@ class VideoClassifier(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self._collectors = [ViewCollector(self._validation.num_views, len(self.classes))]
+        self._collectors = [ViewCollector(self._validation, len(self.classes))]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._score(batch, 0)
+    def validation_step(self, batch: Sequence[Batch], batch_idx: int) -> None:
+        self._score(batch)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:
@@ -158,10 +158,10 @@ class VideoClassifier(pl.LightningModule):
             self.log("val/loss", metrics["loss"], prog_bar=True, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
-        self._collectors = [ViewCollector(p.num_views, len(self.classes)) for p in self.protocols.values()]
+        self._collectors = [ViewCollector(protocol, len(self.classes)) for protocol in self.protocols.values()]
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._score(batch, dataloader_idx)
+    def test_step(self, batch: Sequence[Batch], batch_idx: int) -> None:
+        self._score(batch)
 
     def on_test_epoch_end(self) -> None:
         num_videos = len(self._data.test_split)
@@ -193,12 +193,14 @@ class VideoClassifier(pl.LightningModule):
     def _norms_meet(self) -> bool:
         return self.trainer.world_size > 1 and any(getattr(m, "meets_other_ranks", False) for m in self.network.modules())
 
-    def _score(self, batch: Batch, index: int) -> None:
-        if len(batch.clips):
-            logits = score_views(self.network, self.inputs(batch), self._batch_size)
-        else:
-            logits = torch.empty(0, len(self.classes))
-        self._collectors[index].add(batch, logits)
+    def _score(self, batches: Sequence[Batch]) -> None:
+        """Score the views of some videos, a batch for each protocol."""
+        for collector, batch in zip(self._collectors, batches, strict=True):
+            if len(batch.clips):
+                logits = score_views(self.network, self.inputs(batch), self._batch_size)
+            else:
+                logits = torch.empty(0, len(self.classes))
+            collector.add(batch, logits)
 
     @property
     def _data(self) -> ClipData:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-from videogn.dataset.clips import TrainingClips, TrainingLoader, VideoViews, collate
+from videogn.dataset.clips import TrainingClips, TrainingLoader, VideoViews, collate_protocols
 from videogn.dataset.manifest import Manifest
 from videogn.dataset.shared_memory import loader_bytes
 from videogn.evaluation.protocol import Protocol
@@ -44,9 +44,10 @@ class ClipData(pl.LightningDataModule):
     Args:
         manifest: of all splits.
         decoder: opens the videos, in the workers.
-        protocols: for testing, one loader each.
+        protocols: for testing, all from one decode of a video; a batch is a list of one Batch for each.
         validation: the protocol after each epoch.
-        batch_size: views in a forward; testing puts as many whole videos into a batch, and one where their shapes differ.
+        batch_size: views in a forward; testing puts as many whole videos into a batch, by the protocol of most views, and
+            one where their shapes differ.
         num_workers: processes that decode, at most 1024; 0 decodes in the training process.
         training: needed for training only.
     """
@@ -77,14 +78,20 @@ class ClipData(pl.LightningDataModule):
     def shared_memory_bytes(self) -> int:
         """What the batches of the loaders may take of /dev/shm at a time, on one device."""
 
-        def of(views: int, sampler: Sampler, crop_size: int | None, short_side: int) -> int:
+        def of_view(sampler: Sampler, crop_size: int | None, short_side: int) -> int:
             # A whole frame is as large as its video is wide; 16:9 is what most are.
             pixels = crop_size**2 if crop_size is not None else short_side**2 * 16 // 9
-            return max(views, self._batch_size) * sampler.clip_length * pixels * 3
+            return sampler.clip_length * pixels * 3
 
-        protocols = [*self._protocols.values(), self._validation]
-        largest = max(of(p.num_views, p.sampler, p.transform.crop_size, p.transform.short_side) for p in protocols)
-        return loader_bytes(largest, self._num_workers)
+        def of_batch(protocols: Sequence[Protocol]) -> int:
+            of_video = sum(p.num_views * of_view(p.sampler, p.transform.crop_size, p.transform.short_side) for p in protocols)
+            return self._videos_per_batch(protocols) * of_video
+
+        protocols = tuple(self._protocols.values())
+        # Training clips are as large as views are.
+        everywhere = (*protocols, self._validation)
+        training = self._batch_size * max(of_view(p.sampler, p.transform.crop_size, p.transform.short_side) for p in everywhere)
+        return loader_bytes(max(training, of_batch(protocols), of_batch((self._validation,))), self._num_workers)
 
     def train_dataloader(self) -> TrainingLoader:
         source = self._training
@@ -98,16 +105,21 @@ class ClipData(pl.LightningDataModule):
             worker_init_fn=_start_worker,
         )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self._views(self.manifest.split("val"), self._validation)
+    def val_dataloader(self) -> DataLoader[list[Batch]]:
+        return self._views(self.manifest.split("val"), (self._validation,))
 
-    def test_dataloader(self) -> list[DataLoader[Batch]]:
-        return [self._views(self.test_split, protocol) for protocol in self._protocols.values()]
+    def test_dataloader(self) -> DataLoader[list[Batch]]:
+        return self._views(self.test_split, tuple(self._protocols.values()))
 
-    def _views(self, split: Manifest, protocol: Protocol) -> DataLoader[Batch]:
-        views = VideoViews(split, self._decoder, protocol.sampler, protocol.transform)
+    def _videos_per_batch(self, protocols: Sequence[Protocol]) -> int:
         # Whole frames of two videos need not have one shape.
-        videos = max(1, self._batch_size // protocol.num_views) if protocol.transform.crop_size is not None else 1
+        if any(protocol.transform.crop_size is None for protocol in protocols):
+            return 1
+        return max(1, self._batch_size // max(protocol.num_views for protocol in protocols))
+
+    def _views(self, split: Manifest, protocols: Sequence[Protocol]) -> DataLoader[list[Batch]]:
+        views = VideoViews(split, self._decoder, [(protocol.sampler, protocol.transform) for protocol in protocols])
+        videos = self._videos_per_batch(protocols)
         rows = [list(range(start, min(start + videos, len(split)))) for start in range(0, len(split), videos)]
         rank, num_ranks = self._rank()
         # Whole batches go to ranks: what is computed together does not depend on their number.
@@ -115,7 +127,7 @@ class ClipData(pl.LightningDataModule):
             views,
             batch_sampler=rows[rank::num_ranks],
             num_workers=self._num_workers,
-            collate_fn=collate,
+            collate_fn=collate_protocols,
             worker_init_fn=_start_worker,
         )
 

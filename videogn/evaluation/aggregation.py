@@ -1,0 +1,38 @@
+"""How the scores of a video's views become one answer."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+
+def aggregate(logits: Float[np.ndarray, "V views K"], aggregation: str) -> Float[np.ndarray, "V K"]:
+    """The probabilities of each video, in float64: rows that sum to 1; NaN where a view has NaN.
+
+    - softmax_mean: the mean of the views' softmax, as the Group Normalization paper and most others do.
+    - logit_mean: the softmax of the views' mean logits, which is the geometric mean of their softmax, scaled to a sum of 1: a
+      view that rules a class out weighs more.
+    - max: the largest softmax of each class over the views, scaled to a sum of 1: one view that is sure suffices.
+
+    Args:
+        aggregation: one of AGGREGATIONS.
+    """
+    return _AGGREGATIONS[aggregation](logits.astype(np.float64))
+
+
+def _softmax(logits: Float[np.ndarray, "*rows K"]) -> Float[np.ndarray, "*rows K"]:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def _max(logits: Float[np.ndarray, "V views K"]) -> Float[np.ndarray, "V K"]:
+    largest = _softmax(logits).max(1)
+    return largest / largest.sum(1, keepdims=True)
+
+
+_AGGREGATIONS = {
+    "softmax_mean": lambda logits: _softmax(logits).mean(1),
+    "logit_mean": lambda logits: _softmax(logits.mean(1)),
+    "max": _max,
+}
+AGGREGATIONS = tuple(_AGGREGATIONS)
