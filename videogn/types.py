@@ -102,7 +102,7 @@ class Sampler(Protocol):
 
     rule: str  # its name in a protocol
     short_video: str  # what becomes of a video shorter than the clip: `loop`, it starts again
-    num_clips: int
+    num_clips: int | None  # None: as many as the length of a video asks for
     clip_length: int
     frame_stride: int
 

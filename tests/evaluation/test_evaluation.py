@@ -21,11 +21,13 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+import videogn.evaluation.aggregation
 from videogn.evaluation.aggregation import AGGREGATIONS, aggregate
 from videogn.evaluation.metrics import calibration, calibration_error, classification_metrics, confusion, intervals
 from videogn.evaluation.multi_view import Scores, ViewCollector
 from videogn.evaluation.protocol import Protocol, protocol_hash
 from videogn.evaluation.result import read_result, write_result, write_scores
+from videogn.sampler.sliding_clips import SlidingClips
 from videogn.sampler.uniform_clips import UniformClips
 from videogn.transform.views import Crops
 from videogn.types import Batch, DeadVideo, InputError
@@ -248,6 +250,38 @@ def test_aggregations_equal_a_naive_version(rng: np.random.Generator) -> None:
     assert all(np.isnan(aggregate(logits, name)).any(1).tolist() == [False, False, True, False, False] for name in AGGREGATIONS)
 
 
+def test_videos_with_as_many_views_as_they_are_long(rng: np.random.Generator, tmp_path: Path) -> None:
+    """Each is answered as it would be without the others; what stands behind its views is not read."""
+    videos = [torch.from_numpy(rng.normal(0, 2, (count, 8)).astype(np.float32)) for count in (3, 1, 5)]
+    videos[2][4, 0] = np.nan  # a network that gave no number
+    collector = ViewCollector(Protocol(SlidingClips(1, 1), Crops(1, 1, 1), "logit_mean"), 8)
+    for row, views in enumerate(videos):
+        batch = view_batch([row], [])
+        index = torch.zeros(len(views), dtype=torch.int64)
+        collector.add(Batch(*(part[index] for part in batch[:4]), []), views)
+    collector.add(view_batch([], [DeadVideo(3, "three.mp4", "broken")]), logits([]))
+    scores = collector.gather(4)
+    assert scores.logits.shape == (4, 5, 8)
+    assert scores.alive().tolist() == [True, True, False, False]
+    for row in (0, 1):
+        expected = videos[row].double().mean(0).softmax(0).numpy()
+        np.testing.assert_allclose(scores.videos()[row], expected, rtol=1e-12)  # float64 on both sides
+    assert np.isnan(scores.videos()[2:]).all()
+    write_scores(tmp_path, {"dense": scores}, list("abcd"), np.zeros(4, np.int64), CLASSES)
+    write_result(tmp_path, {"results": [{"name": "dense", "protocol": {"aggregation": "logit_mean"}}]})
+    read = read_result(tmp_path).scores["dense"]
+    assert np.array_equal(read.videos(), scores.videos(), equal_nan=True)
+    with pytest.raises(RuntimeError, match=r"video 4: 0 of its views"):
+        collector.gather(5)
+
+
+def test_a_large_result_is_aggregated_in_parts(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = rng.normal(0, 2, (50, 4, 6)).astype(np.float32)
+    whole = aggregate(many, "max")
+    monkeypatch.setattr(videogn.evaluation.aggregation, "_PART", 4 * 6 * 7)
+    assert np.array_equal(aggregate(many, "max"), whole)
+
+
 def test_a_protocol_knows_its_aggregations() -> None:
     with pytest.raises(InputError, match=r"aggregation=mean: use one of softmax_mean, logit_mean, max"):
         Protocol(UniformClips(1, 1, 3), Crops(1, 1, 1), "mean")
@@ -279,6 +313,8 @@ def test_every_fact_changes_the_protocol_hash() -> None:
         Protocol(UniformClips(8, 2, 10), Crops(64, 71, 3)),
         Protocol(UniformClips(8, 2, 10), Crops(64, 70, 1)),
         Protocol(UniformClips(8, 2, 10), Crops(64, 70, 3), "max"),
+        Protocol(SlidingClips(8, 2, 10), Crops(64, 70, 3)),
+        Protocol(SlidingClips(8, 2, 16), Crops(64, 70, 3)),
     ],
 )
 def test_every_setting_is_among_the_facts(other: Protocol) -> None:

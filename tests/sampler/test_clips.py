@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from videogn.sampler.random_clip import RandomClip
+from videogn.sampler.sliding_clips import SlidingClips
 from videogn.sampler.spread_clips import SpreadClips
 from videogn.sampler.uniform_clips import UniformClips
+from videogn.types import InputError
 
 Shape = tuple[int, int, int]
 shapes = st.tuples(st.integers(1, 60), st.integers(1, 16), st.integers(1, 8))  # frames, clip length, stride
@@ -28,6 +32,38 @@ def test_random_clip_example(num_frames: int, clips: set[tuple[int, ...]], rng: 
 
 def test_uniform_clips_example(rng: np.random.Generator) -> None:
     assert UniformClips(3, 4, 2)(times(10), rng).tolist() == [[0, 4, 8], [5, 9, 3]]
+
+
+def test_sliding_clips_examples(rng: np.random.Generator) -> None:
+    assert SlidingClips(3, 1)(times(10), rng).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [7, 8, 9]]
+    assert SlidingClips(3, 2)(times(10), rng).tolist() == [[0, 2, 4], [5, 7, 9]]
+    assert SlidingClips(3, 2)(times(4), rng).tolist() == [[0, 2, 0]]
+    assert SlidingClips(3, 1, hop=3)(times(9), rng).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]  # no clip twice
+    assert SlidingClips(2, 1, target_fps=5)(times(25), rng).tolist() == [[0, 5], [10, 15], [15, 20]]
+
+
+@given(shapes, st.integers(1, 60))
+def test_sliding_clips_cover_the_video(shape: Shape, hop: int) -> None:
+    num_frames, length, stride = shape
+    clips = SlidingClips(length, stride, hop)(times(num_frames), np.random.default_rng(0))
+    span = (length - 1) * stride + 1
+    if num_frames <= span:
+        assert clips.tolist() == [[i * stride % num_frames for i in range(length)]]
+        return
+    assert np.all(np.diff(clips) == stride)
+    starts = clips[:, 0]
+    assert starts[0] == 0
+    assert clips[-1, -1] == num_frames - 1
+    assert np.all(np.diff(starts)[:-1] == hop)
+    assert 0 < starts[-1] - starts[-2] <= hop
+    if hop <= length * stride:  # a clip begins no later than where the one before it would go on
+        assert np.all(clips[1:, 0] <= clips[:-1, -1] + stride)
+
+
+@pytest.mark.parametrize("hop", [0, -1, True, 2**21])
+def test_no_such_hop(hop: Any) -> None:
+    with pytest.raises(InputError, match=f"hop={hop}; give a whole number of frames"):
+        SlidingClips(4, 2, hop)
 
 
 @given(shapes, st.integers(0, 2**32 - 1))

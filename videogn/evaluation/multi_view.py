@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from videogn.evaluation.aggregation import aggregate
@@ -21,14 +21,16 @@ class Scores:
     """The scores of all videos of a split, in the manifest's order.
 
     Attributes:
-        logits: of every view, before the softmax; NaN for a dead video.
+        logits: of every view, before the softmax; NaN for a dead video, and behind the last view of one with fewer than others.
         dead: the videos that could not be read.
         aggregation: how a video's views become one answer.
+        num_views: how many views each video has, 0 for a dead one; None where all have as many.
     """
 
     logits: Float32[np.ndarray, "V views K"]
     dead: tuple[DeadVideo, ...]
     aggregation: str = "softmax_mean"
+    num_views: Int64[np.ndarray, " V"] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -36,10 +38,14 @@ class Scores:
 
     def videos(self) -> Float[np.ndarray, "V K"]:
         """Probabilities, in float64; NaN for a dead video."""
-        return aggregate(self.logits, self.aggregation)
+        return aggregate(self.logits, self.aggregation, self.num_views)
 
     def alive(self) -> Bool[np.ndarray, " V"]:
-        return np.logical_not(np.isnan(self.logits).any((1, 2)))
+        broken = np.isnan(self.logits).any(2)
+        if self.num_views is None:
+            return np.logical_not(broken.any(1))
+        is_view = np.arange(self.logits.shape[1]) < self.num_views[:, None]
+        return (self.num_views > 0) & np.logical_not((broken & is_view).any(1))
 
 
 class ViewCollector:
@@ -73,13 +79,17 @@ class ViewCollector:
                 assert part is not None
                 views.update(part[0])
                 dead.update(part[1])
-        scores = np.full((num_videos, self._num_views, self._num_classes), np.nan, np.float32)
-        for video in range(num_videos):
-            if video not in dead:
-                if len(views.get(video, ())) != self._num_views:
-                    raise RuntimeError(f"video {video}: {len(views.get(video, ()))} of {self._num_views} views were scored")
-                scores[video] = views[video]
-        return Scores(scores, tuple(dead[video] for video in sorted(dead)), self._aggregation)
+        counts = np.array([0 if video in dead else len(views.get(video, ())) for video in range(num_videos)])
+        for video, count in enumerate(counts.tolist()):
+            if video not in dead and count != (self._num_views or max(1, count)):
+                raise RuntimeError(f"video {video}: {count} of {self._num_views or 'its'} views were scored")
+        most = max(1, counts.max(initial=0)) if self._num_views is None else self._num_views
+        scores = np.full((num_videos, most, self._num_classes), np.nan, np.float32)
+        for video, count in enumerate(counts.tolist()):
+            if count:
+                scores[video, :count] = views[video]
+        found = tuple(dead[video] for video in sorted(dead))
+        return Scores(scores, found, self._aggregation, counts if self._num_views is None else None)
 
 
 def score_views(network: torch.nn.Module, inputs: Float[Tensor, "N 3 T H W"], batch_size: int) -> Float[Tensor, "N K"]:

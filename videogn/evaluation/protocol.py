@@ -34,17 +34,19 @@ class Protocol:
             raise InputError(f"evaluation: aggregation={self.aggregation}: use one of {', '.join(AGGREGATIONS)}")
 
     @property
-    def num_views(self) -> int:
-        return self.sampler.num_clips * self.transform.crops
+    def num_views(self) -> int | None:
+        """Of every video; None where it depends on the video's length."""
+        return None if self.sampler.num_clips is None else self.sampler.num_clips * self.transform.crops
 
     def describe(self, decoder: str) -> dict[str, Any]:
-        """The facts that decide a score, as they stand in result.json; crop_size None: the whole frame was scored."""
-        target_fps = getattr(self.sampler, "target_fps", None)
+        """The facts that decide a score, as they stand in result.json; crop_size None: the whole frame was scored;
+        num_clips None: as many as each video's length asked for."""
+        where_set = {name: getattr(self.sampler, name, None) for name in ("target_fps", "hop")}
         return {
             "clip_length": self.sampler.clip_length,
             "frame_stride": self.sampler.frame_stride,
-            # Named only where it is set, so that scores from before there was such a thing still compare.
-            **({} if target_fps is None else {"target_fps": target_fps}),
+            # Named only where they are set, so that scores from before there was such a thing still compare.
+            **{name: value for name, value in where_set.items() if value is not None},
             "clip_rule": self.sampler.rule,
             "short_video": self.sampler.short_video,
             "num_clips": self.sampler.num_clips,

@@ -85,9 +85,11 @@ def write_scores(
     labels: Int64[np.ndarray, " V"],
     classes: Sequence[str],
 ) -> None:
-    """scores.npz: paths (V), labels (V), classes (K), and for each protocol its logits (V, views, K), NaN for a dead video."""
+    """scores.npz: paths (V), labels (V), classes (K), and for each protocol its logits (V, views, K), NaN for a dead video; where
+    videos differ in their number of views also num_views (V), behind which logits are NaN."""
     arrays: dict[str, Any] = {"paths": np.array(paths), "labels": labels, "classes": np.array(classes)}
     arrays |= {f"{name}/logits": s.logits for name, s in scores.items()}
+    arrays |= {f"{name}/num_views": s.num_views for name, s in scores.items() if s.num_views is not None}
     unfinished = folder / ".scores.npz"
     np.savez_compressed(unfinished, **arrays)
     os.replace(unfinished, folder / "scores.npz")
@@ -122,8 +124,9 @@ def read_result(folder: Path) -> Result:
         facts = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         with (folder / "scores.npz").open("rb") as file, np.load(file) as arrays:
             scores = {
-                entry["name"]: Scores(arrays[f"{entry['name']}/logits"], (), entry["protocol"]["aggregation"])
+                name: Scores(arrays[f"{name}/logits"], (), entry["protocol"]["aggregation"], arrays.get(f"{name}/num_views"))
                 for entry in facts["results"]
+                for name in [entry["name"]]
             }
             paths, classes = ([str(name) for name in arrays[key]] for key in ("paths", "classes"))
             return Result(facts, paths, arrays["labels"], classes, scores)

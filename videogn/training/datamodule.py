@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.queues import Queue
 
 import lightning.pytorch as pl
+import numpy as np
 from torch.utils.data import DataLoader
 
 from videogn.dataset.clips import TrainingClips, TrainingLoader, VideoViews, collate_protocols
@@ -83,8 +84,16 @@ class ClipData(pl.LightningDataModule):
             pixels = crop_size**2 if crop_size is not None else short_side**2 * 16 // 9
             return sampler.clip_length * pixels * 3
 
+        def of_ten_seconds(protocol: Protocol) -> int:
+            # How long the videos are is not known before they are opened; those of Kinetics have 300 frames.
+            timestamps = np.arange(300) / 30
+            return len(protocol.sampler(timestamps, np.random.default_rng(0))) * protocol.transform.crops
+
         def of_batch(protocols: Sequence[Protocol]) -> int:
-            of_video = sum(p.num_views * of_view(p.sampler, p.transform.crop_size, p.transform.short_side) for p in protocols)
+            of_video = sum(
+                (p.num_views or of_ten_seconds(p)) * of_view(p.sampler, p.transform.crop_size, p.transform.short_side)
+                for p in protocols
+            )
             return self._videos_per_batch(protocols) * of_video
 
         protocols = tuple(self._protocols.values())
@@ -112,10 +121,11 @@ class ClipData(pl.LightningDataModule):
         return self._views(self.test_split, tuple(self._protocols.values()))
 
     def _videos_per_batch(self, protocols: Sequence[Protocol]) -> int:
+        num_views = [protocol.num_views for protocol in protocols]
         # Whole frames of two videos need not have one shape.
-        if any(protocol.transform.crop_size is None for protocol in protocols):
+        if None in num_views or any(protocol.transform.crop_size is None for protocol in protocols):
             return 1
-        return max(1, self._batch_size // max(protocol.num_views for protocol in protocols))
+        return max(1, self._batch_size // max(num_views))
 
     def _views(self, split: Manifest, protocols: Sequence[Protocol]) -> DataLoader[list[Batch]]:
         views = VideoViews(split, self._decoder, [(protocol.sampler, protocol.transform) for protocol in protocols])
