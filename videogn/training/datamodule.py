@@ -121,9 +121,9 @@ class ClipData(pl.LightningDataModule):
         return self._views(self.test_split, tuple(self._protocols.values()))
 
     def _videos_per_batch(self, protocols: Sequence[Protocol]) -> int:
-        num_views = [protocol.num_views for protocol in protocols]
+        num_views = [protocol.num_views for protocol in protocols if protocol.num_views is not None]
         # Whole frames of two videos need not have one shape.
-        if None in num_views or any(protocol.transform.crop_size is None for protocol in protocols):
+        if len(num_views) < len(protocols) or any(protocol.transform.crop_size is None for protocol in protocols):
             return 1
         return max(1, self._batch_size // max(num_views))
 
