@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
+from videogn.decoder.pyav import PyAVDecoder
+from videogn.encoder.pyav import write_video
 
 
 def results(folder: Path) -> dict[str, dict]:
@@ -36,6 +41,55 @@ def test_only_what_is_given_replaces_what_is_stored(videogn: Callable, trained: 
     assert found["one_clip"]["protocol"] == {**found["ten_clip"]["protocol"], "num_clips": 1}
     assert found["ten_clip"]["protocol"]["decoder"] == "pyav"
     assert found["ten_clip"]["protocol_hash"] != results(trained)["ten_clip"]["protocol_hash"]
+
+
+def test_scores_do_not_depend_on_processes_workers_or_batch_size(
+    videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eleven videos, one of them dead, of several lengths, which neither processes nor batches divide."""
+    root = trained.parent / "motion"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "videos").mkdir()
+    lines = ["path,label,split"]
+    for number, label in enumerate(sorted(path.name for path in (root / "test").iterdir())):
+        frames = PyAVDecoder().open(root / "test" / label / "000.mp4").frames(range(3 + 4 * number))
+        write_video(tmp_path / "videos" / f"{number}.mp4", iter(frames), 10)
+        lines.append(f"{number}.mp4,{label},test")
+    (tmp_path / "videos" / "dead.mp4").write_bytes(b"no video")
+    (tmp_path / "test.csv").write_text("\n".join([*lines[:4], f"dead.mp4,{label},test", *lines[4:]]))
+    command = [
+        sys.executable,
+        "-m",
+        "videogn",
+        "evaluate",
+        f"checkpoint={trained}",
+        "evaluation=[one_clip,ten_clip,thirty_view,dense]",
+    ]
+    command += ["dataset=manifest", f"dataset.path={tmp_path}/test.csv", f"dataset.root={tmp_path}/videos"]
+    ways = {
+        "one": [],
+        "two": ["trainer.accelerator=cpu", "trainer.devices=2"],
+        "workers": ["num_workers=2"],
+        "batch": ["batch_size=31"],
+    }
+    for name, overrides in ways.items():
+        done = subprocess.run([*command, *overrides, f"out={tmp_path}/{name}"], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    expected = results(tmp_path / "one")
+    scores = {name: dict(np.load(tmp_path / name / "scores.npz")) for name in ways}
+    # 3, 7, 11, then the dead one, 15, 19, ... frames; a clip spans 7, and the next begins 8 later.
+    assert scores["one"]["dense/num_views"].tolist() == [1, 1, 2, 0, 2, 3, 3, 4, 4, 5, 5]
+    for name in ("two", "workers"):
+        assert results(tmp_path / name) == expected
+        for key, values in scores["one"].items():
+            assert np.array_equal(scores[name][key], values, equal_nan=key.endswith("logits"))
+    other = results(tmp_path / "batch")
+    for name, entry in expected.items():
+        assert [video["path"] for video in entry["dead_videos"]] == [f"{tmp_path}/videos/dead.mp4"]
+        # Convolutions of another batch size sum in another order: fp32, a network of a few layers, logits of about 1.
+        a, b = (scores[way][f"{name}/logits"] for way in ("one", "batch"))
+        np.testing.assert_allclose(a, b, atol=1e-4)
+        assert other[name]["metrics"]["top1"] == entry["metrics"]["top1"]
 
 
 def test_a_value_that_would_reach_nothing_is_refused(videogn: Callable, trained: Path, tmp_path: Path) -> None:
@@ -68,6 +122,12 @@ def test_evaluate_refuses(videogn: Callable, trained: Path, tmp_path: Path, monk
         (tmp_path / "videos" / label / "1.mp4").touch()
     other = videogn("evaluate", f"checkpoint={trained}", "dataset=class_folder", f"dataset.root={tmp_path}/videos")
     assert "its 2 classes are not the 10 of" in other.refusal()
+    data = ["dataset=manifest", f"dataset.path={tmp_path}/m.csv", f"dataset.root={trained.parent}/motion"]
+    labels = sorted(path.name for path in (trained.parent / "motion" / "test").iterdir())
+    for split, message in (("train", "no video in split test or val"), ("test", "no video in split train")):
+        (tmp_path / "m.csv").write_text("\n".join(["path,label,split", *(f"test/{n}/000.mp4,{n},{split}" for n in labels)]))
+        command = ["evaluate", f"checkpoint={trained}"] if split == "train" else ["train"]
+        assert message in videogn(*command, *data).refusal()
     assert not (tmp_path / "runs").exists()
 
 

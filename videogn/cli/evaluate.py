@@ -65,6 +65,8 @@ def evaluate(config: DictConfig) -> int:
     network = load_network(checkpoint, config)
     dataset, manifest = read_data(config.dataset)
     require_classes(checkpoint, manifest.classes, dataset.name)
+    if not any(entry.split in ("test", "val") for entry in manifest.entries):
+        raise InputError(f"{dataset.name}: no video in split test or val; there is nothing to test")
     decoder = instantiate(config.decoder)
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
     validation = instantiate(config.validation)

@@ -73,6 +73,8 @@ def train(config: DictConfig) -> int:
         refuse_other_data(read_checkpoint(resume), manifest)
     max_bad_fraction = bad_fraction(config.dataset)
     train_split, val_split = manifest.split("train"), manifest.split("val")
+    if not len(train_split):
+        raise InputError(f"{dataset.name}: no video in split train; there is nothing to learn from")
     if not len(val_split):
         raise InputError(f"{dataset.name}: no video in split val; training is watched on val: add some")
     if config.trainer.get("sync_batchnorm"):

@@ -184,8 +184,8 @@ def validated(
     if absent or again:
         left_out = {row for row in absent if missing != "wrong" or entries[row].split == "train"}
         entries = tuple(entries[row] for row in sorted(once - left_out))
-    if not any(e.split == "train" for e in entries):
-        raise InputError(f"{place}: no video in split train; there is nothing to learn from")
+    if not entries:
+        raise InputError(f"{place}: no video is left; see dataset.missing for files that are not there")
     return Manifest(root, entries, names, tuple(notes), lost)
 
 
@@ -224,8 +224,8 @@ def without(manifest: Manifest, path: str | int | Path) -> Manifest:
     counts = Counter(e.split for e in manifest.entries)
     counts.subtract(e.split for e in kept)
     left_out = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts[split]) or "no"
-    if not any(e.split == "train" for e in kept):
-        raise InputError(f"dataset.exclude={path}: no video in split train is left")
+    if not kept:
+        raise InputError(f"dataset.exclude={path}: no video is left")
     note = f"excluded by {path}: {left_out} videos of the {len(named):,} that it names"
     # The quarantine of a preparation does, of the data set that it wrote; so does a list of other videos.
     if named and len(kept) == len(manifest) and not any(is_named(e) for e in manifest.missing):

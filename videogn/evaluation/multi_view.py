@@ -45,7 +45,7 @@ class Scores:
         if self.num_views is None:
             return np.logical_not(broken.any(1))
         is_view = np.arange(self.logits.shape[1]) < self.num_views[:, None]
-        return (self.num_views > 0) & np.logical_not((broken & is_view).any(1))
+        return (self.num_views > 0) & np.logical_not((broken & is_view).any(-1))
 
 
 class ViewCollector:
