@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 
 from videogn.decoder.pyav import PyAVDecoder
 from videogn.encoder.pyav import write_video
@@ -25,6 +26,9 @@ def results(folder: Path) -> dict[str, dict]:
 def test_evaluate_gives_the_figures_of_the_training(videogn: Callable, trained: Path, tmp_path: Path) -> None:
     assert videogn("evaluate", f"checkpoint={trained}", "evaluation=ten_clip", f"out={tmp_path}/e").status == 0
     assert results(tmp_path / "e") == results(trained)
+    kept = yaml.safe_load((tmp_path / "e" / "config.yaml").read_text(encoding="utf-8"))
+    assert kept["checkpoint"] == f"{trained}/checkpoint/last.ckpt"
+    assert kept["model"] == yaml.safe_load((trained / "config.yaml").read_text(encoding="utf-8"))["model"]
     one, other = (np.load(folder / "scores.npz")["ten_clip/logits"] for folder in (trained, tmp_path / "e"))
     assert np.array_equal(one, other)
 

@@ -31,6 +31,14 @@ def test_run_folder(trained: Path) -> None:
     assert result["dataset"]["num_videos"] == 40
     assert result["dataset"]["num_dead"] == 0
     assert result["dataset"]["num_trained_on"] == 0
+    assert result["dataset"]["root"] == str(trained.parent / "motion")
+    words = shlex.split(result["command_line"])
+    assert words[:2] == ["videogn", "train"]
+    assert words[-1] == f"out={trained}"
+    timing = result["timing"]
+    assert timing["fit_seconds"] + timing["test_seconds"] == pytest.approx(timing["total_seconds"])
+    # 20 clips in an epoch that took less than fit_seconds, and more than a clip in a millisecond on no machine of ours
+    assert 20 / timing["fit_seconds"] < timing["train_clips_per_second"] < 20_000
     (entry,) = result["results"]
     assert entry["protocol"]["num_clips"] == 10
     assert sum(c["num_videos"] for c in entry["metrics"]["per_class"].values()) == 10

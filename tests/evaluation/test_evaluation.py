@@ -23,7 +23,14 @@ from torchmetrics.functional.classification import (
 
 import videogn.evaluation.aggregation
 from videogn.evaluation.aggregation import AGGREGATIONS, aggregate
-from videogn.evaluation.metrics import calibration, calibration_error, classification_metrics, confusion, intervals
+from videogn.evaluation.metrics import (
+    calibration,
+    calibration_error,
+    classification_metrics,
+    confusion,
+    hardest,
+    intervals,
+)
 from videogn.evaluation.multi_view import Scores, ViewCollector
 from videogn.evaluation.protocol import Protocol, protocol_hash
 from videogn.evaluation.result import read_result, write_result, write_scores
@@ -144,6 +151,16 @@ def test_intervals_are_those_of_the_binomial(rng: np.random.Generator) -> None:
     # 2000 resamples place a 2.5% quantile to sqrt(.025 * .975 / 2000) = 0.35% of the resamples: with the density there, 0.17
     # videos of 200 per 0.1%, to 0.6 videos; allow three of those.
     assert [low, high] == pytest.approx(expected, abs=3 * 0.6 / 200)
+
+
+def test_hardest_videos() -> None:
+    views = np.full((5, 2, 3), 0.05, np.float32)
+    labels = np.array([0, 1, 2, 0, 1])
+    views[np.arange(5), :, labels] = np.array([0.9, 0.2, 0.5, 0.2, 0.0])[:, None]
+    views[4] = np.nan
+    scores = of_views(views / views.sum(2, keepdims=True))
+    assert hardest(scores, labels, 2) == [1, 3]  # equal: in the order of the videos
+    assert hardest(scores, labels, 9) == [1, 3, 2, 0]
 
 
 def test_intervals_of_classes_and_of_few_classes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Collection, Sequence
@@ -21,7 +22,7 @@ def run(arguments: Sequence[str]) -> int:
     if any(argument.startswith("evaluation=") for argument in arguments):
         free |= {"clip_length", "frame_stride", "target_fps", "crop_size", "test_short_side"}
     stored = stored_configuration(arguments, "checkpoint", free, "choose the protocol anew with it: evaluation=NAME")
-    return run_application("evaluate", arguments, evaluate, stored)
+    return run_application("evaluate", arguments, functools.partial(evaluate, arguments), stored)
 
 
 def stored_configuration(arguments: Sequence[str], key: str, free: Collection[str], remedy: str) -> DictConfig | None:
@@ -46,12 +47,12 @@ def stored_configuration(arguments: Sequence[str], key: str, free: Collection[st
     return config
 
 
-def evaluate(config: DictConfig) -> int:
-    """Score the data with a checkpoint; write result.json and scores.npz."""
+def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
+    """Score the data with a checkpoint; write result.json, scores.npz, config.yaml and report.html."""
     start = time.monotonic()
     check_values(config)
     from videogn.cli.data import read_data, write_missing
-    from videogn.cli.output import finish, make_folder
+    from videogn.cli.output import TestedData, finish, make_folder, write_config
     from videogn.prediction.load import load_network, require_classes
     from videogn.training.checkpoint import read_checkpoint
     from videogn.training.classifier import VideoClassifier
@@ -84,9 +85,13 @@ def evaluate(config: DictConfig) -> int:
         if warning:
             _log.warning("%s", warning)
     with guarded(config.batch_size, config.clip_length, config.crop_size):
+        test_start = time.monotonic()
         trainer.test(classifier, datamodule=data, verbose=False)
+        test_seconds = time.monotonic() - test_start
     if trainer.is_global_zero:
-        timing = {"total_seconds": time.monotonic() - start}
-        stored = resolved(config)
-        finish("evaluate", out, stored, dataset.name, manifest, data.test_split, seen, classifier, decoder.name, timing)
+        timing = {"test_seconds": test_seconds, "total_seconds": time.monotonic() - start}
+        stored = {**resolved(config), "checkpoint": str(checkpoint.path.absolute())}
+        write_config(stored, out)
+        tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder)
+        finish(["evaluate", *arguments], out, stored, tested, classifier, timing)
     return 0

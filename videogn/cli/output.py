@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +17,7 @@ from videogn.dataset.manifest import Manifest
 from videogn.evaluation.result import environment, peak_memory_bytes, protocol_results, write_result, write_scores
 from videogn.report.run import write_report
 from videogn.training.classifier import VideoClassifier
-from videogn.types import InputError
+from videogn.types import Decoder, InputError
 
 
 def make_folder(out: Path) -> None:
@@ -27,48 +30,70 @@ def make_folder(out: Path) -> None:
         raise InputError(f"out: {out}: cannot be written: {error.strerror}; give another folder with out=") from None
 
 
+def write_config(config: Mapping[str, Any], out: Path) -> None:
+    """config.yaml: the resolved configuration."""
+    (out / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
 def shown(folder: Path) -> Path:
     """As a user would name it from here."""
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
+@dataclass(frozen=True)
+class TestedData:
+    """What was tested, and how it was read.
+
+    Attributes:
+        name: of the data set.
+        manifest: of all splits.
+        tested: the split that was scored.
+        num_trained_on: how many of the tested videos were trained on; None where that is not known.
+        decoder: opened the videos.
+    """
+
+    name: str
+    manifest: Manifest
+    tested: Manifest
+    num_trained_on: int | None
+    decoder: Decoder
+
+
 def finish(
-    command: str,
+    command_line: Sequence[str],
     out: Path,
     config: Mapping[str, Any],
-    name: str,
-    manifest: Manifest,
-    tested: Manifest,
-    num_trained_on: int | None,
+    data: TestedData,
     classifier: VideoClassifier,
-    decoder: str,
     timing: Mapping[str, float],
 ) -> None:
     """Write result.json, scores.npz and report.html into `out`, and print the table.
 
     Args:
+        command_line: the command, and what stood behind it.
         config: resolved.
-        name: of the data set.
-        manifest: of all splits; `tested`: the split that was scored.
-        num_trained_on: how many of the tested videos were trained on; None where that is not known.
         classifier: after `trainer.test`.
+        timing: in seconds, and clips per second.
     """
+    manifest, tested = data.manifest, data.tested
     labels = tested.targets()
-    results = protocol_results(classifier.test_scores, classifier.protocols, decoder, labels, tested.classes)
+    results = protocol_results(classifier.test_scores, classifier.protocols, data.decoder.name, labels, tested.classes)
     dead = set(classifier.dead) | {video["path"] for entry in results for video in entry["dead_videos"]}
     has_test = any(entry.split == "test" for entry in manifest.entries)
     result = {
-        "command": command,
+        "command": command_line[0],
+        "command_line": shlex.join(["videogn", *command_line]),
         "status": "done",
         "config_hash": config_hash(config),
         **environment(),
         "dataset": {
-            "name": name,
+            "name": data.name,
+            "root": str(manifest.root.absolute()),
             "manifest_sha256": manifest.sha256(),
             "num_videos": len(manifest),
             "num_dead": len(dead),
             "num_missing": len(manifest.missing),
-            "num_trained_on": num_trained_on,
+            "num_trained_on": data.num_trained_on,
         },
         "split": tested.entries[0].split,
         # Without a test split val is tested on; then a choice that looked at val has seen the answers.

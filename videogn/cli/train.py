@@ -6,12 +6,12 @@ import functools
 import logging
 import math
 import os
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -31,14 +31,15 @@ _NEED_A_LOGGER = ("LearningRateMonitor", "DeviceStatsMonitor")
 def run(arguments: Sequence[str]) -> int:
     free = {"resume", "num_workers"}
     stored = stored_configuration(arguments, "resume", free, "a run goes on as it began; start another with the new value")
+    task = functools.partial(train, arguments)
     if stored is None:
-        return run_application("train", arguments, train, sweep=functools.partial(sweep, check=check_values))
+        return run_application("train", arguments, task, sweep=functools.partial(sweep, check=check_values))
     if {"-m", "--multirun"} & set(arguments):
         raise InputError("resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself")
-    return run_application("resume", arguments, train, stored)
+    return run_application("resume", arguments, task, stored)
 
 
-def train(config: DictConfig) -> int:
+def train(arguments: Sequence[str], config: DictConfig) -> int:
     """Train, test, and write the run folder."""
     start = time.monotonic()
     check_values(config)
@@ -46,7 +47,7 @@ def train(config: DictConfig) -> int:
     import torch
 
     from videogn.cli.data import bad_fraction, read_data, write_missing
-    from videogn.cli.output import finish, make_folder, shown
+    from videogn.cli.output import TestedData, finish, make_folder, shown, write_config
     from videogn.cli.weights import start_from
     from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.prediction.load import build_network
@@ -95,10 +96,11 @@ def train(config: DictConfig) -> int:
     loggers = _built(config.get("logger"))
     callbacks = [c for c in _built(config.get("callback")) if loggers or type(c).__name__ not in _NEED_A_LOGGER]
     _check_watched(callbacks, METRICS)
+    progress = TrainingProgress()
     trainer = instantiate(
         config.trainer,
         logger=loggers or False,
-        callbacks=[*callbacks, Freeze(frozen), PreciseStatistics(), last, TrainingProgress()],
+        callbacks=[*callbacks, Freeze(frozen), PreciseStatistics(), last, progress],
         default_root_dir=str(out),
     )
 
@@ -142,7 +144,7 @@ def train(config: DictConfig) -> int:
         make_folder(out)
         write_missing(manifest, out)
         manifest.write(out / NAME)
-        (out / "config.yaml").write_text(yaml.safe_dump(stored, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_config(stored, out)
         os.environ[_OUT] = str(out)
         counts = ", ".join(f"{len(manifest.split(s))} {s}" for s in ("train", "val", "test"))
         _log.info("%s: %d classes; videos: %s", dataset.name, len(manifest.classes), counts)
@@ -160,7 +162,7 @@ def train(config: DictConfig) -> int:
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():
             trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
-        fit_seconds = time.monotonic() - start
+        fit_end = time.monotonic()
         trainer.test(classifier, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         if classifier.dead:
@@ -170,9 +172,13 @@ def train(config: DictConfig) -> int:
                 "s" if len(classifier.dead) > 1 else "",
                 shown(out / "quarantine.csv"),
             )
-        timing = {"fit_seconds": fit_seconds, "total_seconds": time.monotonic() - start}
+        end = time.monotonic()
+        timing = {"fit_seconds": fit_end - start, "test_seconds": end - fit_end, "total_seconds": end - start}
+        if progress.rates:
+            timing["train_clips_per_second"] = statistics.median(progress.rates)
         seen = len(trained_on(manifest, data.test_split))
-        finish("train", out, stored, dataset.name, manifest, data.test_split, seen, classifier, decoder.name, timing)
+        tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder)
+        finish(["train", *arguments], out, stored, tested, classifier, timing)
     return 0
 
 

@@ -62,6 +62,13 @@ def true_rank(scores: Scores, labels: Int64[np.ndarray, " V"]) -> Int64[np.ndarr
     return np.where(scores.alive(), ahead, num_classes)
 
 
+def hardest(scores: Scores, labels: Int64[np.ndarray, " V"], count: int) -> list[int]:
+    """The `count` videos whose true class has the lowest scores, the lowest first; dead videos are left out."""
+    true = np.take_along_axis(scores.videos(), labels[:, None], 1)[:, 0]
+    order = np.argsort(true, kind="stable")  # NaN comes last
+    return [int(video) for video in order[: min(count, int(scores.alive().sum()))]]
+
+
 def confusion(probabilities: Float[np.ndarray, "V K"], labels: Int64[np.ndarray, " V"]) -> Int64[np.ndarray, "K K"]:
     """Videos by true class (row) and answered class (column); dead videos (NaN scores) have no answer and are left out."""
     matrix = np.zeros((probabilities.shape[1],) * 2, np.int64)

@@ -41,9 +41,9 @@ class Scores:
         return aggregate(self.logits, self.aggregation, self.num_views)
 
     def alive(self) -> Bool[np.ndarray, " V"]:
-        broken = np.isnan(self.logits).any(2)
+        broken = np.isnan(self.logits).any(-1)
         if self.num_views is None:
-            return np.logical_not(broken.any(1))
+            return np.logical_not(broken.any(-1))
         is_view = np.arange(self.logits.shape[1]) < self.num_views[:, None]
         return (self.num_views > 0) & np.logical_not((broken & is_view).any(-1))
 

@@ -14,7 +14,11 @@ from videogn.types import Batch
 
 
 class TrainingProgress(ProgressBar):
-    """Bars while a terminal watches, and one line an epoch anywhere: loss, top-1, clips a second, time left of the run."""
+    """Bars while a terminal watches, and one line an epoch anywhere: loss, top-1, clips a second, time left of the run.
+
+    Attributes:
+        rates: of each epoch, clips a second of training, all devices together, validation left out.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,6 +28,7 @@ class TrainingProgress(ProgressBar):
         self._enabled = True
         self._start = self._epoch_start = self._training_end = 0.0
         self._steps = self._clips = self._scored = 0
+        self.rates: list[float] = []
 
     def disable(self) -> None:
         self._enabled = False
@@ -61,7 +66,7 @@ class TrainingProgress(ProgressBar):
             for name, key in (("loss", "train/loss_step"), ("top-1", "train/top1_step"))
             if key in metrics
         ]
-        self._advance(batch_idx + 1, "  ".join([*facts, self._rate(), self._left(trainer)]))
+        self._advance(batch_idx + 1, "  ".join([*facts, f"{self._rate():.1f} clips/s", self._left(trainer)]))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._hide()
@@ -73,9 +78,10 @@ class TrainingProgress(ProgressBar):
             "val top-1": "val/top1",
         }
         facts = [f"{name} {float(metrics[key]):.3f}" for name, key in names.items() if key in metrics]
+        self.rates.append(self._rate())
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         if self._enabled:
-            self.print("  ".join([epoch, *facts, self._rate(), self._left(trainer)]))
+            self.print("  ".join([epoch, *facts, f"{self._rate():.1f} clips/s", self._left(trainer)]))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._training_end = time.monotonic()
@@ -121,10 +127,9 @@ class TrainingProgress(ProgressBar):
             self._bars.stop()
             self._bars = None
 
-    def _rate(self) -> str:
-        """Clips a second of training, all devices together, validation left out."""
+    def _rate(self) -> float:
         seconds = (self._training_end or time.monotonic()) - self._epoch_start
-        return f"{self._clips / max(seconds, 1e-9):.1f} clips/s"
+        return self._clips / max(seconds, 1e-9)
 
     def _left(self, trainer: pl.Trainer) -> str:
         """Until the last step, from the pace so far, validation included."""
