@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "weight": {"model"},
     "preparation": {"dataset", "decoder", "encoder", "sampler"},
     "training": {"dataset", "sampler", "transform", "evaluation"},
-    "prediction": {"configuration", "dataset", "transform", "evaluation", "training", "export"},
+    "prediction": {"configuration", "dataset", "transform", "encoder", "sampler", "evaluation", "training", "export"},
     "export": {"kernel", "evaluation"},
     "report": {"evaluation", "encoder"},
     "sweep": {"configuration"},

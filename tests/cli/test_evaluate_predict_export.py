@@ -193,43 +193,6 @@ def test_a_pickle_is_not_run(videogn: Callable, tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "SENTINEL").exists()
 
 
-def test_predict_answers_every_file(videogn: Callable, trained: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "some videos"
-    folder.mkdir()
-    source = trained.parent / "motion/test/zoom_in/000.mp4"
-    names = ["a b.mp4", "a,b.mp4", 'it\'s "x".mp4', "k=v.mp4", "#1 [2] {3} $x.mp4", "ü.mp4"]
-    for name in names:
-        shutil.copy(source, folder / name)
-    (folder / "broken.mp4").write_bytes(b"no video")
-    outcome = videogn("predict", str(trained), str(folder), str(source), str(tmp_path / "gone.mp4"), "--output", "json")
-    assert outcome.status == 1
-    answers = {Path(answer["path"]).name: answer for answer in json.loads(outcome.out)}
-    assert answers.keys() == {*names, "000.mp4", "broken.mp4", "gone.mp4"}
-    expected = answers["000.mp4"]["top"]
-    assert len(expected) == 5
-    assert [t["probability"] for t in expected] == sorted((t["probability"] for t in expected), reverse=True)
-    assert all(answers[name]["top"] == expected and answers[name]["error"] is None for name in names)
-    assert answers["broken.mp4"]["error"]
-    assert answers["broken.mp4"]["top"] == []
-    # The mean of the views in scores.npz is the same answer.
-    scores = np.load(trained / "scores.npz")
-    row = scores["paths"].tolist().index("test/zoom_in/000.mp4")
-    mean = torch.from_numpy(scores["ten_clip/logits"][row]).double().softmax(1).mean(0).numpy()
-    assert expected[0]["label"] == scores["classes"][mean.argmax()]
-    assert expected[0]["probability"] == pytest.approx(mean.max(), abs=1e-6)
-    table = videogn("predict", str(trained), str(source))
-    assert table.status == 0
-    assert table.out.count("%") == 5
-
-
-def test_predict_refuses(videogn: Callable, trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert "no video file in this folder" in videogn("predict", str(trained), str(tmp_path / "empty")).refusal()
-    assert "no such run folder" in videogn("predict", str(tmp_path / "gone"), "x.mp4").refusal()
-    assert "no checkpoint/last.ckpt" in videogn("predict", str(tmp_path / "empty"), "x.mp4").refusal()
-    assert "required: videos" in videogn("predict", str(trained)).refusal()
-
-
 def test_export_proves_and_predict_agrees(videogn: Callable, trained: Path, tmp_path: Path) -> None:
     file = tmp_path / "model, v=1.onnx"
     outcome = videogn("export", f"checkpoint={trained}", "export=onnx", f"out={file}", "export.num_clips=5")

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from videogn.configuration import checked, instantiate
 from videogn.export.bundle import PARTS
-from videogn.prediction.predict import VideoScorer
+from videogn.number import is_count
+from videogn.prediction.classifier import Classifier
+from videogn.prediction.score import ViewScorer, device_named
 from videogn.training.checkpoint import Checkpoint, read_checkpoint
 from videogn.types import InputError
 
@@ -49,13 +52,19 @@ def load_network(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module
     return network.eval()
 
 
-def load_scorer(path: str | Path) -> VideoScorer:
-    """What predicts: from a run folder, a .ckpt, or an exported .onnx.
+def load(path: str | Path, device: str = "auto", batch_size: int | None = None) -> Classifier:
+    """What predicts: from a run folder, a .ckpt, or an exported .onnx; `videogn.load` says more.
 
     Raises:
-        InputError: none of these, or damaged, or naming a class that is not on the allow-list.
+        InputError: none of these, or damaged, or naming a class that is not on the allow-list; no such device, or batch_size < 1.
     """
+    if batch_size is not None and not is_count(batch_size, 1):
+        raise InputError(f"batch_size: {batch_size}: give a whole number of views in one forward, at least 1")
+    place = device_named(device)
     if Path(path).suffix == ".onnx":
+        if device not in ("auto", "cpu"):
+            raise InputError(f"device: {device}: an .onnx runs on the CPU; use cpu, or give the run that it was exported from")
+        place = torch.device("cpu")
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file; correct the path")
         from videogn.export import onnx
@@ -69,9 +78,8 @@ def load_scorer(path: str | Path) -> VideoScorer:
     if not config.evaluation:
         raise InputError(f"{path}: its configuration has no protocol in evaluation; it is damaged")
     protocol = instantiate(next(iter(config.evaluation.values())))
-    return VideoScorer(
-        score, classes, instantiate(config.decoder), protocol, list(config.mean), list(config.std), config.batch_size
-    )
+    scorer = ViewScorer(score, config.mean, config.std, config.batch_size if batch_size is None else batch_size, place)
+    return Classifier(scorer, classes, instantiate(config.decoder), protocol)
 
 
 def require_classes(checkpoint: Checkpoint, classes: Sequence[str], data: str) -> None:
