@@ -30,7 +30,11 @@ def test_holds_the_package_its_conf_and_class_names_and_nothing_else(wheel: Path
     assert {name.split("/")[0].split("-")[0] for name in names} == {"videogn"}
     expected = {f"videogn/{file.relative_to(REPOSITORY).as_posix()}" for file in (REPOSITORY / "conf").rglob("*.yaml")}
     expected |= {f"videogn/data/{file.name}" for file in (REPOSITORY / "data").glob("*.txt")}
-    expected |= {"videogn/py.typed", "videogn/report/page.html.jinja"}
+    expected |= {
+        file.relative_to(REPOSITORY).as_posix()
+        for file in (REPOSITORY / "videogn").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
     assert expected <= names
     assert not [name for name in names if "test" in name.lower()]
 

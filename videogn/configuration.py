@@ -48,6 +48,7 @@ _VOLATILE = (
     "sweep",
     "logger",
     "callback.progress",
+    "report_videos",
 )
 _PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
 _DATASET_PATHS = ("dataset.root", "dataset.path", "dataset.groups", "dataset.annotations", "dataset.exclude")

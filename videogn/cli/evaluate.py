@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def run(arguments: Sequence[str]) -> int:
-    free = {"checkpoint", "out", "batch_size", "num_workers"}
+    free = {"checkpoint", "out", "batch_size", "num_workers", "report_videos"}
     if any(argument.startswith("evaluation=") for argument in arguments):
         free |= {"clip_length", "frame_stride", "target_fps", "crop_size", "test_short_side"}
     stored = stored_configuration(arguments, "checkpoint", free, "choose the protocol anew with it: evaluation=NAME")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -12,9 +13,27 @@ from videogn.cli.values import check_counts
 from videogn.configuration import run_application
 from videogn.types import InputError
 
+if TYPE_CHECKING:
+    from videogn.report.model import Inspection
+
 
 def run(arguments: Sequence[str]) -> int:
     return run_application("inspect", arguments, inspect)
+
+
+def inspected(config: Mapping[str, Any], num_classes: int) -> Inspection:
+    """The network of a configuration with a clip of its `clip_length` and `crop_size`."""
+    import torch
+
+    from videogn.prediction.load import build_network
+    from videogn.report.model import inspect_network
+    from videogn.training.parameter_groups import parameter_groups
+
+    with torch.device("meta"):
+        network = build_network(config, num_classes)
+    decaying = parameter_groups(network, config["norm_weight_decay"])[0]["params"]
+    clip = (3, config["clip_length"], config["crop_size"], config["crop_size"])
+    return inspect_network(network, clip, decaying)
 
 
 def inspect(config: DictConfig) -> int:
@@ -23,11 +42,7 @@ def inspect(config: DictConfig) -> int:
     if not isinstance(config.norm_weight_decay, bool):
         raise InputError(f"norm_weight_decay={config.norm_weight_decay}: give true or false")
     # Imported once the command line is known to be sound: torch takes seconds.
-    import torch
-
-    from videogn.prediction.load import build_network
-    from videogn.report.model import Inspection, Layer, inspect_network
-    from videogn.training.parameter_groups import parameter_groups
+    from videogn.report.model import Layer
 
     def row(layer: Layer) -> list[str]:
         tail = f"{layer.activation}{', fused' if layer.is_fused else ''}" if layer.activation else ""
@@ -55,11 +70,7 @@ def inspect(config: DictConfig) -> int:
             + (f", and {found.bytes_kept_once / 2**20:,.1f} MiB once" if found.bytes_kept_once >= 2**20 / 20 else ""),
         ]
 
-    with torch.device("meta"):
-        network = build_network(config, config.num_classes)
-    decaying = parameter_groups(network, config.norm_weight_decay)[0]["params"]
-    clip = (3, config.clip_length, config.crop_size, config.crop_size)
-    found = inspect_network(network, clip, decaying)
+    found = inspected(config, config.num_classes)
     table = Table(box=None, pad_edge=False)
     for column in ("layer", "type", "output", "G", "C/G", "activation", "gamma", "decay", "parameters"):
         table.add_column(column, justify="right" if column in ("G", "C/G", "gamma", "parameters") else "left", no_wrap=True)

@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "classify video files",
     "inspect": "show a network's layers, norms, FLOPs and the bytes kept for the backward pass",
     "compare": "say what one result has over another, and whether it could be chance",
+    "report": "write the page of a run anew, or one for several runs side by side",
     "export": "write a classifier for another runtime, and prove that it agrees",
 }
 
@@ -44,6 +45,7 @@ examples
   videogn evaluate checkpoint=RUN evaluation=ten_clip
   videogn predict RUN clip.mp4 folder/ --output json
   videogn compare RUN RUN                                       on the same videos, under the same protocol
+  videogn report RUN RUN --out page.html                        side by side
   videogn export checkpoint=RUN export=onnx
   videogn inspect model=i3d_r50 norm=group_norm
 

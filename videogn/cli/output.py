@@ -12,10 +12,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from videogn.cli.page import write_page
 from videogn.configuration import config_hash
 from videogn.dataset.manifest import Manifest
 from videogn.evaluation.result import environment, peak_memory_bytes, protocol_results, write_result, write_scores
-from videogn.report.run import write_report
+from videogn.prediction.classifier import Classifier
+from videogn.prediction.score import ViewScorer
 from videogn.training.classifier import VideoClassifier
 from videogn.types import Decoder, InputError
 
@@ -104,8 +106,13 @@ def finish(
     }
     write_scores(out, classifier.test_scores, [e.path for e in tested.entries], labels, tested.classes)
     write_result(out, result)
-    write_report(out)
     _print(result, out)
+    first = next(iter(classifier.protocols.values()))
+    network = classifier.network.eval()
+    device = next(network.parameters()).device
+    scorer = ViewScorer(network, config["mean"], config["std"], config["batch_size"], device)
+    shown_by = Classifier(scorer, classifier.classes, data.decoder, first)
+    write_page(out, config.get("report_videos", 0), classifier=shown_by)
 
 
 def _chose_on_val(config: Mapping[str, Any]) -> bool:

@@ -29,7 +29,7 @@ _NEED_A_LOGGER = ("LearningRateMonitor", "DeviceStatsMonitor")
 
 
 def run(arguments: Sequence[str]) -> int:
-    free = {"resume", "num_workers"}
+    free = {"resume", "num_workers", "report_videos"}
     stored = stored_configuration(arguments, "resume", free, "a run goes on as it began; start another with the new value")
     task = functools.partial(train, arguments)
     if stored is None:

@@ -2,125 +2,180 @@
 
 from __future__ import annotations
 
-import csv
-import os
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import jinja2
 import numpy as np
-from jaxtyping import Int64
 
-from videogn.evaluation.metrics import confusion
-from videogn.evaluation.result import read_result
+from videogn.evaluation.metrics import calibration, confusion
+from videogn.evaluation.result import Result, read_result
+from videogn.report.confusion import confused_together, most_confused, sparse
+from videogn.report.curves import read_curves
+from videogn.report.media import Example, Media, encode
+from videogn.report.model import Inspection
+from videogn.report.page import count, duration, encoded, interval, number, percent, render, size, write_whole
+from videogn.report.plot import Drawing, curve_plot, reliability_plot
+from videogn.report.settings import read_config, settings, split_counts
 
-_LARGEST_MATRIX = 40  # classes; above, a matrix is unreadable and the pairs most often confused are listed instead
-_CURVES = {
-    "loss": {"training": "train/loss_epoch", "val": "val/loss"},
-    "top-1": {"training": "train/top1_epoch", "val": "val/top1"},
-}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line of a plot: (epoch, value) pairs."""
-
-    name: str
-    points: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Curves over epochs, with the pixel geometry of their drawing."""
-
-    title: str
-    curves: tuple[Curve, ...]
-
-    width, height, margin = 460, 220, 52  # pixels
-
-    @property
-    def epochs(self) -> tuple[float, float]:
-        values = [x for curve in self.curves for x, _ in curve.points]
-        return min(values), max(values)
-
-    @property
-    def values(self) -> tuple[float, float]:
-        """From 0, which both losses and accuracies have as a bound, to the largest value."""
-        return 0.0, max(y for curve in self.curves for _, y in curve.points) or 1.0
-
-    def path(self, curve: Curve) -> str:
-        """The points of an SVG polyline."""
-        (left, right), (bottom, top) = self.epochs, self.values
-        across, up = self.width - 1.5 * self.margin, self.height - 1.5 * self.margin
-        return " ".join(
-            f"{self.margin + across * (x - left) / max(right - left, 1e-9):.1f},"
-            f"{self.margin / 2 + up * (1 - (y - bottom) / (top - bottom)):.1f}"
-            for x, y in curve.points
-        )
+LARGEST_PAGE = 6_000_000  # bytes
+_MOST_PAIRS = 60
+_FEW_CLASSES = 8  # the worst and the best
+_MOST_DEAD = 200
+_MOST_EXAMPLES = 48
+_LARGEST_TABLE = 40  # classes of a matrix that is also a table, for browsers without a script
 
 
-def write_report(folder: Path) -> Path:
-    """Write `folder`/report.html from its config.yaml, metrics.csv, result.json and scores.npz.
+def write_report(folder: Path, examples: Sequence[Example] = (), network: Inspection | None = None) -> Path:
+    """Write `folder`/report.html from its result.json and scores.npz and, if there, config.yaml, metrics.csv and manifest.csv.
+
+    The page is below 6 MB: where pictures and clips of the examples would make it larger they become smaller or are left out, and
+    the page says so.
+
+    Args:
+        examples: videos to be shown, the hardest first; those after the first 48 are left out.
+        network: what the model is made of.
 
     Raises:
         InputError: the folder has no result, or a damaged one.
     """
     result = read_result(folder)
-    classes = result.classes
-    entries = []
-    for entry in result.facts["results"]:
-        matrix = confusion(result.scores[entry["name"]].videos(), result.labels)
-        entries.append({**entry, "confusion": matrix, "confused": _most_confused(matrix, classes)})
-    config = folder / "config.yaml"
-    page = _environment().get_template("page.html.jinja")
-    text = page.render(
-        result=result.facts,
-        entries=entries,
-        classes=classes,
-        num_scored=len(result.labels),
-        show_matrix=len(classes) <= _LARGEST_MATRIX,
-        plots=_plots(folder / "metrics.csv"),
-        config=config.read_text(encoding="utf-8") if config.is_file() else None,
-        folder=folder.name,
-    )
-    unfinished = folder / ".report.html"
-    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path need not be UTF-8
-    os.replace(unfinished, folder / "report.html")
-    return folder / "report.html"
+    config_text, config = read_config(folder)
+    plots = {f"curve-{index}": plot for index, plot in enumerate(_curves(folder))}
+    entries = [_entry(result, facts, index) for index, facts in enumerate(result.facts["results"])]
+    for index, entry in enumerate(entries):
+        if entry["calibration"]:
+            plots[f"calibration-{index}"] = entry["calibration"]
+    data = {
+        "plots": {name: plot.readout for name, plot in plots.items()},
+        "classes": result.classes,
+        "matrices": [entry["data"] for entry in entries],
+    }
+    shown = list(examples[:_MOST_EXAMPLES])
+    context = {
+        "result": result.facts,
+        "folder": folder.resolve().name,
+        "num_scored": len(result.labels),
+        "classes": result.classes,
+        "entries": entries,
+        "cards": _cards(result),
+        "settings": settings(config),
+        "splits": split_counts(folder),
+        "curves": {name: plot for name, plot in plots.items() if name.startswith("curve-")},
+        "network": network,
+        "audit": _audit(network),
+        "timing": _timing(result.facts.get("timing") or {}),
+        "config": config_text,
+        "num_more_examples": len(examples) - len(shown),
+        "largest_table": _LARGEST_TABLE,
+        "most_dead": _MOST_DEAD,
+    }
+
+    def page(media: Sequence[Media]) -> str:
+        return render("page.html.jinja", data, examples=list(zip(shown, media, strict=True)), **context)
+
+    bare = len(encoded(page([Media(is_reduced=True)] * len(shown))))
+    # 600 characters: the tags around a poster, a clip and a strip.
+    media = encode(shown, LARGEST_PAGE - bare - 600 * len(shown) - 1000)
+    return write_whole(folder / "report.html", page(media))
 
 
-def _most_confused(matrix: Int64[np.ndarray, "K K"], classes: list[str]) -> list[tuple[str, str, int]]:
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(wrong, axis=None, kind="stable")[::-1][:10]
-    pairs = (np.unravel_index(index, wrong.shape) for index in order)
-    return [(classes[row], classes[column], int(wrong[row, column])) for row, column in pairs if wrong[row, column]]
+def _entry(result: Result, facts: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """What the page shows of one protocol, `facts` being its part of result.json."""
+    probabilities = result.scores[facts["name"]].videos()
+    matrix = confusion(probabilities, result.labels)
+    parts = calibration(probabilities, result.labels)
+    per_class = facts["metrics"]["per_class"]
+    names = result.classes
+    classes = [_of_class(row, per_class.get(name, {}), matrix[row], names) for row, name in enumerate(names)]
+    # A class's top-1 is that of all its videos, dead ones included, as in result.json.
+    order = sorted((c for c in classes if c["num_videos"]), key=lambda c: (c["top1"], -c["num_videos"]))
+    return {
+        **facts,
+        "pairs": most_confused(matrix, _MOST_PAIRS),
+        "num_pairs": int(np.count_nonzero(matrix) - np.count_nonzero(matrix.diagonal())),
+        "num_wrong": int(matrix.sum() - matrix.trace()),
+        "matrix": matrix.tolist() if len(matrix) <= _LARGEST_TABLE else None,
+        "per_class": classes,
+        "worst": [c for c in order if c["top1"] < 1][:_FEW_CLASSES],
+        "best": [c for c in sorted(order, key=lambda c: (-c["top1"], -c["num_videos"])) if c["top1"] > 0][:_FEW_CLASSES],
+        "calibration": reliability_plot("Right answers against their probability", parts) if parts else None,
+        "data": {
+            "name": facts["name"],
+            "index": index,
+            "cells": sparse(matrix),
+            "together": confused_together(matrix),
+            "videos": [c["num_videos"] for c in classes],
+            "top1": [c["top1"] for c in classes],
+        },
+    }
 
 
-def _plots(metrics: Path) -> list[Plot]:
-    """Learning curves from metrics.csv; none where nothing was trained."""
-    series: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    if metrics.is_file():
-        with metrics.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for key, value in row.items():
-                    if value and row.get("epoch"):
-                        series[key].append((float(row["epoch"]) + 1, float(value)))
-    plots = []
-    for title, keys in _CURVES.items():
-        curves = tuple(Curve(name, tuple(series[key])) for name, key in keys.items() if series[key])
-        if curves:
-            plots.append(Plot(title, curves))
-    return plots
+def _of_class(index: int, facts: Mapping[str, Any], row: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """A class's part of result.json, and what its videos were taken for most often."""
+    others = row.copy()
+    others[index] = 0
+    most = int(others.argmax())
+    return {
+        "name": classes[index],
+        "num_videos": facts.get("num_videos", 0),
+        **{key: facts.get(key) for key in ("top1", "precision", "f1")},
+        "taken_for": (classes[most], int(others[most])) if others[most] else None,
+    }
 
 
-def _environment() -> jinja2.Environment:
-    # Class and file names are a stranger's text: everything is escaped.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["percent"] = lambda value: "-" if value is None else f"{value:.1%}"
-    environment.filters["interval"] = lambda bounds: "-" if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"
-    environment.filters["number"] = lambda value: "-" if value is None else f"{value:.4g}"
-    return environment
+def _cards(result: Result) -> list[tuple[str, str, str]]:
+    """Name, value and a word to each of the figures at the top: those of the first protocol."""
+    facts = result.facts
+    if not facts["results"]:
+        return []
+    metrics, bounds = facts["results"][0]["metrics"], facts["results"][0].get("intervals_95") or {}
+    timing = facts.get("timing") or {}
+    rate = timing.get("train_clips_per_second")
+    cards = [
+        ("top-1", percent(metrics["top1"]), f"95%: {interval(bounds.get('top1'))}"),
+        ("top-5", percent(metrics["top5"]), f"95%: {interval(bounds.get('top5'))}") if metrics["top5"] is not None else None,
+        ("mean of classes", percent(metrics["mean_class"]), f"macro F1 {percent(metrics['macro_f1'])}"),
+        ("loss", number(metrics["loss"]), "cross entropy, nats"),
+        ("calibration error", percent(metrics["calibration_error"]), "expected, 15 bins"),
+        ("videos tested", count(len(result.labels)), f"{len(result.classes):,} classes"),
+        ("time", duration(timing.get("total_seconds")), f"{rate:,.1f} training clips/s" if rate else facts["command"]),
+        (
+            "peak memory",
+            size(facts.get("peak_memory_bytes")),
+            "of the GPU" if facts["hardware"].get("gpus") else "of the process",
+        ),
+    ]
+    return [card for card in cards if card is not None and card[1] != "-"]
+
+
+def _curves(folder: Path) -> list[Drawing]:
+    forms = {"top-1": percent}
+    titles = {"loss": "Loss", "top-1": "Top-1", "learning rate": "Learning rate"}
+    curves = read_curves(folder / "metrics.csv")
+    return [curve_plot(titles[name], lines, forms.get(name, number)) for name, lines in curves.items()]
+
+
+def _timing(timing: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Seconds as durations, rates and others as numbers."""
+    rows = []
+    for key, value in timing.items():
+        name = key.removesuffix("_seconds").replace("_per_second", " / s").replace("_", " ")
+        rows.append((name, duration(value) if key.endswith("_seconds") else number(value)))
+    return rows
+
+
+def _audit(network: Inspection | None) -> list[str]:
+    """What one looks for in the norms of a network, in sentences."""
+    norms = [layer for layer in network.layers if layer.is_norm] if network else []
+    if not norms:
+        return []
+    kinds = {kind: sum(norm.kind == kind for norm in norms) for kind in dict.fromkeys(norm.kind for norm in norms)}
+    decaying = sum(norm.decays is True for norm in norms)
+    tails = [norm for norm in norms if norm.activation]
+    return [
+        f"{len(norms)} norms: " + ", ".join(f"{number} {kind}" for kind, number in kinds.items()),
+        f"{sum(norm.starts_at_zero for norm in norms)} start at gamma = 0",
+        f"{sum(norm.is_fused for norm in tails)} of {len(tails)} activations are computed with their norm",
+        f"weight decay reaches {decaying or 'none'} of the norms",
+    ]

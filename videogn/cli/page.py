@@ -1,0 +1,111 @@
+"""The page of a run folder: its hardest videos are read again, and its network says what it saw in them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig
+
+from videogn.cli.inspect import inspected
+from videogn.configuration import checked, instantiate
+from videogn.evaluation.metrics import hardest
+from videogn.evaluation.result import Result, read_result
+from videogn.prediction.classifier import Classifier
+from videogn.prediction.load import load_network
+from videogn.prediction.score import ViewScorer, device_named
+from videogn.report.media import Example
+from videogn.report.model import Inspection
+from videogn.report.run import write_report
+from videogn.report.several import write_comparison
+from videogn.training.checkpoint import read_checkpoint
+from videogn.types import InputError
+
+_log = logging.getLogger(__name__)
+
+
+def write_page(folder: Path, num_videos: int, root: Path | None = None, classifier: Classifier | None = None) -> Path:
+    """Write report.html of a finished run.
+
+    Args:
+        num_videos: how many of the hardest videos are shown.
+        root: of the videos; None: where the result says that they lay.
+        classifier: what was tested; None: from the checkpoint that the folder holds, or that its config.yaml names.
+
+    Raises:
+        InputError: the folder has no result, or a damaged one; or its config.yaml is damaged, or names what is not allowed.
+    """
+    result = read_result(folder)
+    config = _config(folder)
+    shown: list[Example] = []
+    if num_videos:
+        try:
+            classifier = classifier or _classifier(folder, config)
+        except InputError as error:
+            _log.warning("report: no videos are shown: %s", error)
+        else:
+            shown = list(_examples(result, root, classifier, num_videos))
+    return write_report(folder, shown, None if config is None else _inspection(config, len(result.classes)))
+
+
+def write_comparison_page(folders: Sequence[Path], path: Path) -> Path:
+    """Write the page of several runs side by side; raises InputError as `write_page` does."""
+    networks = []
+    for folder in folders:
+        classes, config = read_result(folder).classes, _config(folder)
+        networks.append(None if config is None else _inspection(config, len(classes)))
+    return write_comparison(folders, path, networks)
+
+
+def _config(folder: Path) -> DictConfig | None:
+    """config.yaml, checked; None where there is none, as beside a test of an older version."""
+    path = folder / "config.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a configuration ({type(error).__name__}); bring back the run's own"
+        ) from error
+    return checked(content, str(path), ("model", "norm", "conv", "evaluation", "decoder", "mean", "std", "batch_size"))
+
+
+def _classifier(folder: Path, config: DictConfig | None) -> Classifier:
+    """The network that was tested, with the protocol and the decoder of that test."""
+    own = folder / "checkpoint" / "last.ckpt"
+    if config is None or not (own.is_file() or config.get("checkpoint")):
+        raise InputError(f"{folder}: no config.yaml or no checkpoint in it")
+    checkpoint = read_checkpoint(own if own.is_file() else config.checkpoint)
+    network = load_network(checkpoint, config)
+    scorer = ViewScorer(network, config.mean, config.std, config.batch_size, device_named("auto"))
+    protocol = instantiate(next(iter(config.evaluation.values())))
+    return Classifier(scorer, checkpoint.classes, instantiate(config.decoder), protocol)
+
+
+def _inspection(config: DictConfig, num_classes: int) -> Inspection | None:
+    try:
+        return inspected(config, num_classes)
+    except InputError as error:  # such as a layer of the user's that does not run without values
+        _log.warning("report: the layers are not listed: %s", error)
+        return None
+
+
+def _examples(result: Result, root: Path | None, classifier: Classifier, count: int) -> Iterator[Example]:
+    """The hardest videos under the first protocol."""
+    scores = result.scores[result.facts["results"][0]["name"]]
+    probabilities = scores.videos()
+    root = Path(root or result.facts["dataset"].get("root", "."))
+    rows = hardest(scores, result.labels, count)
+    outcomes = classifier.outcomes([root / result.paths[row] for row in rows])
+    for row, outcome in zip(rows, outcomes, strict=True):
+        label, answer = int(result.labels[row]), int(probabilities[row].argmax())
+        chances = float(probabilities[row, answer]), float(probabilities[row, label])
+        said = result.paths[row], result.classes[label], result.classes[answer], *chances
+        if outcome.error is not None:
+            yield Example(*said, None, 1.0, None, outcome.error)
+            continue
+        seen = classifier.explanation(outcome)
+        yield Example(*said, seen.clip, seen.fps, seen.heat, None)

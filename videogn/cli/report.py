@@ -1,0 +1,48 @@
+"""videogn report"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from videogn.cli.files import FilesParser
+from videogn.types import InputError
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = FilesParser(
+        "report",
+        description="Write the page of a run anew, or one page for several runs side by side, with each compared to the first. "
+        "A page needs no network and nothing beside it.",
+        epilog="examples: videogn report RUN;  videogn report RUN --root /moved/videos;  videogn report RUN RUN --out page.html",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder of train or evaluate")
+    parser.add_argument("--out", type=Path, help="the page of several runs; default: report.html in this folder")
+    parser.add_argument(
+        "--videos", type=int, default=12, metavar="N", help="of one run: show the N hardest videos; 0: none; default: 12"
+    )
+    parser.add_argument("--root", type=Path, help="of one run: where its videos lie now; default: where they lay in the test")
+    options = parser.parse_args(arguments)
+    if options.videos < 0:
+        raise InputError(f"report: --videos {options.videos}: give 0 or more")
+    if len(options.runs) > 1:
+        if options.root is not None:
+            raise InputError("report: --root is for the page of one run; leave it out")
+        from videogn.cli.page import write_comparison_page
+        from videogn.prediction.output import check_file
+
+        page = options.out or Path("report.html")
+        check_file("report: --out", page, (".html",))
+        print(write_comparison_page(options.runs, page))
+        return 0
+    if options.out is not None:
+        raise InputError("report: --out is for several runs; the page of one is report.html in its folder")
+    if options.root is not None and not options.root.is_dir():
+        raise InputError(f"report: --root {options.root}: no such folder; give the one that the videos lie in")
+
+    from videogn.cli.page import write_page
+    from videogn.prediction.output import check_folder
+
+    check_folder("report:", options.runs[0])
+    print(write_page(options.runs[0], options.videos, options.root))
+    return 0
