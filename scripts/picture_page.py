@@ -34,7 +34,10 @@ def main() -> None:
         page.wait_for_selector("html[data-ready]", state="attached")
         height = page.evaluate("document.documentElement.scrollHeight")
         if options.until is not None:
-            height = page.evaluate("id => document.getElementById(id).getBoundingClientRect().top + scrollY", options.until)
+            box = page.locator(f"#{options.until}").bounding_box()
+            if box is None:
+                parser.error(f"--until {options.until}: no such section")
+            height = box["y"]
         page.set_viewport_size({"width": options.width, "height": int(height)})
         page.wait_for_timeout(500)  # the matrix is drawn anew for the new size
         page.screenshot(path=options.picture)

@@ -46,6 +46,8 @@ def test_run_folder(trained: Path) -> None:
     assert views.shape == (10, 10, 10)
     right = torch.from_numpy(views).double().softmax(2).mean(1).argmax(1).numpy() == np.load(trained / "scores.npz")["labels"]
     assert entry["metrics"]["top1"] == pytest.approx(right.mean())
+    matrix = np.load(trained / "scores.npz")["ten_clip/confusion"]
+    assert (matrix.sum(), matrix.trace()) == (10, right.sum())
 
 
 def test_checkpoint_holds_plain_data_only(trained: Path) -> None:

@@ -124,7 +124,7 @@ def _chose_on_val(config: Mapping[str, Any]) -> bool:
 def _print(result: Mapping[str, Any], folder: Path) -> None:
     """One row a protocol, then the folder on a line of its own."""
     table = Table()
-    for column in ("data", "protocol", "top-1", "top-5", "loss", "videos", "dead"):
+    for column in ("data", "protocol", "top-1", "95% interval", "top-5", "loss", "videos", "dead"):
         table.add_column(column, justify="left" if column in ("data", "protocol") else "right")
     for entry in result["results"]:
         metrics = entry["metrics"]
@@ -132,7 +132,9 @@ def _print(result: Mapping[str, Any], folder: Path) -> None:
         top5 = "-" if metrics["top5"] is None else f"{metrics['top5']:.1%}"
         loss = "-" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
         data = f"{result['dataset']['name']}, {result['split']}"
-        table.add_row(data, entry["name"], f"{metrics['top1']:.1%}", top5, loss, str(videos), str(len(entry["dead_videos"])))
+        low, high = entry["intervals_95"]["top1"]
+        figures = f"{metrics['top1']:.1%}", f"{low:.1%} to {high:.1%}", top5, loss
+        table.add_row(data, entry["name"], *figures, str(videos), str(len(entry["dead_videos"])))
     Console().print(table)
     if seen := result["dataset"]["num_trained_on"]:
         print(f"{seen:,} of the videos of this score were trained on")

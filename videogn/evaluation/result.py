@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int64
 
 from videogn import __version__
-from videogn.evaluation.metrics import classification_metrics, intervals
+from videogn.evaluation.metrics import classification_metrics, confusion, intervals
 from videogn.evaluation.multi_view import Scores
 from videogn.evaluation.protocol import Protocol, protocol_hash
 from videogn.types import InputError
@@ -85,10 +85,11 @@ def write_scores(
     labels: Int64[np.ndarray, " V"],
     classes: Sequence[str],
 ) -> None:
-    """scores.npz: paths (V), labels (V), classes (K), and for each protocol its logits (V, views, K), NaN for a dead video; where
-    videos differ in their number of views also num_views (V), behind which logits are NaN."""
+    """scores.npz: paths (V), labels (V), classes (K), and for each protocol its confusion (K, K) and its logits (V, views, K),
+    NaN for a dead video; where videos differ in their number of views also num_views (V), behind which logits are NaN."""
     arrays: dict[str, Any] = {"paths": np.array(paths), "labels": labels, "classes": np.array(classes)}
     arrays |= {f"{name}/logits": s.logits for name, s in scores.items()}
+    arrays |= {f"{name}/confusion": confusion(s.videos(), labels) for name, s in scores.items()}
     arrays |= {f"{name}/num_views": s.num_views for name, s in scores.items() if s.num_views is not None}
     unfinished = folder / ".scores.npz"
     np.savez_compressed(unfinished, **arrays)
