@@ -6,8 +6,10 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import videogn.report.page
 from videogn.report.page import duration, json_for_script, large, percent, size, width, write_whole
 
 
@@ -56,3 +58,12 @@ def test_a_path_that_is_no_utf_8_is_spelled_alike_in_page_and_data(tmp_path: Pat
         write_whole(tmp_path / "page.html", path).read_text(encoding="utf-8") == json.loads(json_for_script(path)) == r"caf\udce9"
     )
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_the_blocks_of_the_style_are_closed() -> None:
+    """An open one takes in all rules behind it."""
+    style = (Path(videogn.report.page.__file__).parent / "style.css").read_text(encoding="utf-8")
+    depths = np.cumsum([{"{": 1, "}": -1}.get(character, 0) for character in style])
+    assert depths.min() >= 0
+    assert depths[-1] == 0
+    assert depths.max() == 2  # rules within @media
