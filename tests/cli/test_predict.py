@@ -138,6 +138,23 @@ def test_an_artifact_refuses_what_it_cannot_give(videogn: Callable, exported: Pa
     assert videogn(*command, "--device", "cpu", "--batch-size", "3").status == 0
 
 
+def test_folders_of_images_are_videos(videogn: Callable, trained: Path, source: Path, tmp_path: Path) -> None:
+    frames = PyAVDecoder().open(source)
+    for name in ("one", "b/two"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index, frame in enumerate(frames.frames(range(frames.num_frames))):
+            Image.fromarray(frame).save(tmp_path / "images" / name / f"{index:03}.png")
+    expected = answers(videogn("predict", str(trained), str(source), "--output", "json"))[0]["top"]
+    found = answers(videogn("predict", str(trained), str(tmp_path / "images"), "--output", "json"))
+    assert [answer["path"] for answer in found] == [f"{tmp_path}/images/{name}" for name in ("b/two", "one")]
+    assert [answer["top"] for answer in found] == [expected, expected]
+    (alone,) = answers(videogn("predict", str(trained), str(tmp_path / "images" / "one"), "--output", "json"))
+    assert alone["top"] == expected
+    # A picture beside videos is none.
+    shutil.copy(source, tmp_path / "images" / "b" / "clip.mp4")
+    assert named_videos("predict", [str(tmp_path / "images")]) == [f"{tmp_path}/images/b/clip.mp4"]
+
+
 def test_csv_parses_back(videogn: Callable, trained: Path, source: Path, tmp_path: Path) -> None:
     odd = tmp_path / 'a, "b"\nc.mp4'
     shutil.copy(source, odd)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from videogn.dataset.files import files_below
+from videogn.dataset.frames import is_image
 from videogn.dataset.manifest import VIDEO_SUFFIXES
 from videogn.types import InputError
 
@@ -34,9 +35,9 @@ class FilesParser(argparse.ArgumentParser):
 def named_videos(command: str, names: Sequence[str]) -> list[str]:
     """The videos that a command line names, as often and in the order in which it names them.
 
-    A name is a file; a folder, for all videos below it; `-`, for the names that standard input lists, one a line; or, where
-    there is no such file, a glob pattern, for what it matches. A file that is not there stands for itself: whoever opens it
-    will say so.
+    A name is a file; a folder, for all videos below it, or where it has none for all folders of images; `-`, for the names that
+    standard input lists, one a line; or, where there is no such file, a glob pattern, for what it matches. A file that is not
+    there stands for itself: whoever opens it will say so.
 
     Raises:
         InputError: an empty name, a folder without videos, a pattern without matches, an empty list, or `-` twice.
@@ -72,7 +73,7 @@ def _matching(command: str, pattern: str) -> Iterator[str]:
     # `clips/*` is the folders in clips too, and what they hold; `clips/**` has matched that already.
     below = [name for folder in matches if os.path.isdir(folder) for name in _videos_below(folder)]
     if not files and not below:
-        raise InputError(f"{command}: {pattern}: no video file in the folders that it matches ({_suffixes()})")
+        raise InputError(f"{command}: {pattern}: no video file in the folders that it matches ({_suffixes()}), and no image")
     yield from dict.fromkeys(os.path.normpath(name) for name in (*files, *below))
 
 
@@ -84,13 +85,15 @@ def _below(command: str, name: str) -> list[str]:
         return [name]
     videos = _videos_below(name)
     if not videos:
-        raise InputError(f"{command}: {name}: no video file in this folder ({_suffixes()})")
+        raise InputError(f"{command}: {name}: no video file in this folder ({_suffixes()}), and no image")
     return videos
 
 
 def _videos_below(folder: str) -> list[str]:
-    names = (str(inside / name) for inside, files in files_below(Path(folder)) for name in files)
-    return sorted(name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES)
+    """Video files; where there are none, the folders that hold images, each of which is a video."""
+    found = list(files_below(Path(folder)))
+    videos = [str(inside / name) for inside, names in found for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+    return sorted(videos or (str(inside) for inside, names in found if any(map(is_image, names))))
 
 
 def _suffixes() -> str:

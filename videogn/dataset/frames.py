@@ -21,9 +21,9 @@ class Frames(ClassFolder):
     kind = "a folder of images"
 
     def videos(self, folder: Path) -> list[Path]:
-        found = (inside for inside, names in files_below(folder, self.around()) if any(map(_is_image, names)))
+        found = (inside for inside, names in files_below(folder, self.around()) if any(map(is_image, names)))
         return sorted(path for path in found if path != folder)
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
