@@ -12,7 +12,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE, CONF = ROOT / "videogn", ROOT / "conf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-# 'Who may import whom', and what the code needed: the steps of training and prediction read clips through dataset and transform.
+# 'Who may import whom', and what the code needed: the steps of training and prediction read clips through dataset and transform;
+# a timeline counts frames by the sampler's rate, and labelled videos and explanations are written.
 MAY_IMPORT = {
     "norm": {"kernel"},
     "model": {"kernel"},

@@ -36,7 +36,7 @@ def test_a_run_and_another(videogn: Callable, trained: Path, tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"and 100.0%" in done.stdout
-    assert rb"gained: caf\udce9.mp4: unreadable -> " in done.stdout
+    assert rb"gained: caf\udce9.mp4: no answer -> " in done.stdout
 
 
 def test_compare_refuses(videogn: Callable, trained: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from videogn.dataset.motion import CLASSES, draw_video
-from videogn.encoder.pyav import write_video
+from videogn.encoder.pyav import even, write_video
 from videogn.types import InputError
 
 
@@ -141,3 +141,18 @@ def test_the_same_frames_give_the_same_bytes_every_time(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         contents = set(pool.map(write, [(number, label) for number in range(20) for label in CLASSES]))
     assert len(contents) == len(CLASSES)
+
+
+def test_odd_sizes_are_made_even() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    grown = even(frame)
+    assert grown.shape == (6, 8, 3)
+    assert np.array_equal(grown[:5, :7], frame)
+    assert np.array_equal(grown[5, :7], frame[4])
+    assert np.array_equal(grown[:5, 7], frame[:, 6])
+    assert even(frame[:4, :6]).shape == (4, 6, 3)
+    assert even(np.stack([frame, frame])).shape == (2, *grown.shape)
+    small = even(frame, smallest=16)
+    assert small.shape == (16, 16, 3)
+    assert np.array_equal(small[:5, :7], frame)
+    assert (small[4:, 6:] == frame[4, 6]).all()

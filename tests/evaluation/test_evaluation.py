@@ -30,10 +30,11 @@ from videogn.evaluation.metrics import (
     confusion,
     hardest,
     intervals,
+    true_rank,
 )
 from videogn.evaluation.multi_view import Scores, ViewCollector
 from videogn.evaluation.protocol import Protocol, protocol_hash
-from videogn.evaluation.result import read_result, write_result, write_scores
+from videogn.evaluation.result import protocol_results, read_result, write_result, write_scores
 from videogn.sampler.sliding_clips import SlidingClips
 from videogn.sampler.uniform_clips import UniformClips
 from videogn.transform.views import Crops
@@ -299,6 +300,30 @@ def test_a_large_result_is_aggregated_in_parts(rng: np.random.Generator, monkeyp
     assert np.array_equal(aggregate(many, "max"), whole)
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_scores_that_are_no_finite_numbers_are_wrong_and_listed(
+    rng: np.random.Generator, value: float, aggregation: str, tmp_path: Path
+) -> None:
+    """As a network gives them whose activations pass the largest number of 16 bits."""
+    scores = Scores(rng.normal(0, 1, (3, 2, 8)).astype(np.float32), (DeadVideo(2, "2.mp4", "broken"),), aggregation)
+    scores.logits[2] = np.nan
+    scores.logits[0, 1] = value  # of all classes, since -inf of one is but a probability of 0
+    labels = np.array([0, 1, 2])
+    protocol = Protocol(UniformClips(1, 1, 2), Crops(1, 1, 1), aggregation)
+    (entry,) = protocol_results({"two": scores}, {"two": protocol}, "pyav", [f"{i}.mp4" for i in range(3)], labels, CLASSES)
+    metrics = entry["metrics"]
+    assert true_rank(scores, labels)[[0, 2]].tolist() == [8, 8]
+    assert metrics["per_class"]["a"]["top1"] == 0
+    assert metrics["top1"] == np.mean([label["top1"] == 1 for label in list(metrics["per_class"].values())[:3]])
+    assert entry["dead_videos"] == [
+        {"path": "0.mp4", "reason": "the network gives scores that are no finite numbers"},
+        {"path": "2.mp4", "reason": "broken"},
+    ]
+    write_result(tmp_path, {"results": [entry]})  # JSON has no NaN
+    json.loads((tmp_path / "result.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
 def test_a_protocol_knows_its_aggregations() -> None:
     with pytest.raises(InputError, match=r"aggregation=mean: use one of softmax_mean, logit_mean, max"):
         Protocol(UniformClips(1, 1, 3), Crops(1, 1, 1), "mean")
@@ -347,7 +372,7 @@ def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -
     entry = {"protocol": {"aggregation": "softmax_mean"}, "metrics": classification_metrics(scores, labels, CLASSES)}
     result = {"status": "done", "results": [entry], "name": "Übung"}
     write_result(tmp_path, result)
-    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == {"schema": 1, **result}
+    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == {"schema": 2, **result}
     write_scores(tmp_path, {"ten_clip": scores}, [f"{i}.mp4" for i in range(40)], labels, CLASSES)
     with np.load(tmp_path / "scores.npz") as kept:
         assert np.array_equal(kept["ten_clip/logits"], scores.logits, equal_nan=True)
@@ -361,6 +386,10 @@ def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -
     assert read.paths[3] == "3.mp4"
     assert np.array_equal(read.scores["ten_clip"].logits, scores.logits, equal_nan=True)
     assert classification_metrics(read.scores["ten_clip"], read.labels, read.classes) == result["results"][0]["metrics"]
+    write_result(tmp_path, {**result, "schema": 1})
+    with pytest.raises(InputError, match=r"of schema 1, and this videogn reads schema 2; test its checkpoint anew"):
+        read_result(tmp_path)
+    write_result(tmp_path, result)
     whole = (tmp_path / "scores.npz").read_bytes()
     for damaged in (b"", whole[: len(whole) // 2]):
         (tmp_path / "scores.npz").write_bytes(damaged)

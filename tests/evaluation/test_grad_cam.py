@@ -114,9 +114,33 @@ def test_a_layer_by_its_name() -> None:
     assert not torch.equal(grad_cam(network, clip, label, "trunk.0"), grad_cam(network, clip, label))
     with pytest.raises(InputError, match=r"layer=trunk\.9: no such layer of Network; `videogn inspect` prints"):
         grad_cam(network, clip, label, "trunk.9")
-    with pytest.raises(InputError, match="layer=head: its output has no several positions"):
+    with pytest.raises(InputError, match="layer=head: no output with several positions in time"):
         grad_cam(network, clip, label, "head")
     assert not network.head._forward_hooks
+
+
+def test_what_the_scores_do_not_depend_on_explains_nothing() -> None:
+    """A branch beside the scores, as for a loss of its own, which comes last."""
+
+    class Branched(Network):
+        def __init__(self) -> None:
+            super().__init__()
+            self.beside = nn.Conv3d(5, 2, 1)
+
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            volume = self.trunk(clips)
+            scores = self.head(volume.mean((2, 3, 4)))
+            self.beside(volume)
+            return scores
+
+    torch.manual_seed(0)
+    network, clip, label = Branched().eval(), torch.randn(1, 3, 4, 6, 6), torch.tensor([1])
+    assert torch.equal(grad_cam(network, clip, label), grad_cam(network, clip, label, "trunk.1"))
+    with pytest.raises(InputError, match=r"layer=beside: no output with several positions .* that the scores depend on"):
+        grad_cam(network, clip, label, "beside")
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 6 * 6, 3)).eval()
+    with pytest.raises(InputError, match="Sequential: no layer: no output with several positions"):
+        grad_cam(flat, clip, label)
 
 
 def test_overlay_leaves_what_has_no_heat(rng: np.random.Generator) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from videogn.decoder.pyav import PyAVDecoder
-from videogn.prediction.annotate import annotated, even, overlaid, panel, write_annotated
+from videogn.prediction.annotate import annotated, overlaid, panel, write_annotated
 from videogn.prediction.answer import Answer
 from videogn.prediction.classifier import Classifier, FramePart
 from videogn.prediction.lettering import fitted, font
@@ -119,13 +119,3 @@ def test_a_variable_rate_keeps_every_frame(write_variable: Callable[..., str], t
     written = PyAVDecoder().open(tmp_path / "out.mp4")
     assert written.num_frames == 8
     assert written.fps == pytest.approx(8 / 2.08, rel=0.02)  # the last frame lasts the median of 40 ms
-
-
-def test_odd_sizes_are_made_even() -> None:
-    frame = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    grown = even(frame)
-    assert grown.shape == (6, 8, 3)
-    assert np.array_equal(grown[:5, :7], frame)
-    assert np.array_equal(grown[5, :7], frame[4])
-    assert np.array_equal(grown[:5, 7], frame[:, 6])
-    assert even(frame[:4, :6]).shape == (4, 6, 3)

@@ -14,7 +14,7 @@ import yaml
 
 from videogn.evaluation.metrics import classification_metrics
 from videogn.evaluation.multi_view import Scores
-from videogn.evaluation.result import write_scores
+from videogn.evaluation.result import SCHEMA, write_scores
 
 HOSTILE = ["jump", "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "run & hide", "</script><b>bold"]
 ROOT = Path(__file__).parents[2]
@@ -65,12 +65,14 @@ def written(
     metrics = classification_metrics(scores, target, classes)
     dead = [{"path": f"c/<i>{row}.mp4", "reason": "no <video>"} for row, answer in enumerate(answers) if answer is None]
     result = {
+        "schema": SCHEMA,
         "command": "train",
+        "directory": "/home/<b>",
         "command_line": "videogn train norm=group_norm 'note=<b>'",
         "config_hash": "abc",
         "versions": {"videogn": "0", "torch": "2"},
         "hardware": {"machine": "m", "cpus": 2, "gpus": []},
-        "dataset": {"name": "a <b> set", "manifest_sha256": "00", "num_videos": 9, "num_dead": len(dead)},
+        "dataset": {"name": "a <b> set", "root": "/data/<b>", "manifest_sha256": "00", "num_videos": 9, "num_dead": len(dead)},
         "split": "test",
         "selected_on_test": True,
         "results": [

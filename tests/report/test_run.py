@@ -200,15 +200,11 @@ def test_many_dead_videos_are_counted(hostile_run: Path) -> None:
 def test_what_is_missing_is_left_out(hostile_run: Path) -> None:
     for name in ("config.yaml", "metrics.csv"):
         (hostile_run / name).unlink()
-    result = json.loads((hostile_run / "result.json").read_text())
-    del result["command_line"]
-    (hostile_run / "result.json").write_text(json.dumps(result))
     shown = page(hostile_run)
     assert "learning" not in shown.ids()
     assert "#learning" not in [a.get("href") for _, a in shown.tags]
     for words in (
         "no config.yaml in this folder",
-        "command line was not written down",
         "No clips were given",
         "No network was given",
     ):

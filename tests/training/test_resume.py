@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shlex
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -135,6 +137,9 @@ def test_resumed_equals_uninterrupted(
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
     assert read_checkpoint(out).step == STEPS_PER_EPOCH * EPOCHS
+    # The words that repeat the run are those of its beginning.
+    words = shlex.split(json.loads((out / "result.json").read_text())["command_line"])
+    assert words == ["videogn", "train", *arguments(data, out, num_workers)]
 
 
 def test_every_seed_and_step_drops_its_own(data: Path, recorder: Recorder, tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if names[0] != names[1]:
         print(f"the data set is called {names[0]} in the first and {names[1]} in the second; paths and labels are the same")
+    hashes = [{entry["protocol_hash"] for entry in result.facts["results"]} for result in (first, second)]
+    for place, result in (("first", first), ("second", second)):
+        alone = [entry["name"] for entry in result.facts["results"] if entry["protocol_hash"] not in hashes[0] & hashes[1]]
+        if alone:
+            print(f"only in the {place} result: {', '.join(alone)}")
     for c in comparisons:
         low, high = c.interval_95
         print(f"{c.protocol} (hash {c.protocol_hash}), {c.num_videos} videos")
@@ -42,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"  McNemar: {len(c.lost)} lost, {len(c.gained)} gained, p = {c.p_value:.2g}")
         for name, changes in (("lost", c.lost), ("gained", c.gained)):
             for change in changes[:_SHOWN]:
-                answers = " -> ".join("unreadable" if a is None else a for a in (change.first, change.second))
+                answers = " -> ".join("no answer" if a is None else a for a in (change.first, change.second))
                 print(f"  {name}: {change.path}: {answers}")
             if len(changes) > _SHOWN:
                 print(f"  {name}: {len(changes) - _SHOWN} more; --output json has them all")

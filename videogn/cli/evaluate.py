@@ -53,6 +53,7 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     check_values(config)
     from videogn.cli.data import read_data, write_missing
     from videogn.cli.output import TestedData, finish, make_folder, write_config
+    from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.prediction.load import load_network, require_classes
     from videogn.training.checkpoint import read_checkpoint
     from videogn.training.classifier import VideoClassifier
@@ -78,6 +79,8 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers)
     warning, seen = compared(checkpoint, manifest, data.test_split)
     if trainer.is_global_zero:
+        if short := shared_memory_warning(data.shared_memory_bytes() * trainer.num_devices):
+            _log.warning("%s", short)
         make_folder(out)
         write_missing(manifest, out)
         for note in manifest.notes:
@@ -92,6 +95,6 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
         timing = {"test_seconds": test_seconds, "total_seconds": time.monotonic() - start}
         stored = {**resolved(config), "checkpoint": str(checkpoint.path.absolute())}
         write_config(stored, out)
-        tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder)
+        tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder, trainer.strategy.root_device)
         finish(["evaluate", *arguments], out, stored, tested, classifier, timing)
     return 0

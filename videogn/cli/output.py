@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -15,9 +17,8 @@ from rich.table import Table
 from videogn.cli.page import write_page
 from videogn.configuration import config_hash
 from videogn.dataset.manifest import Manifest
-from videogn.evaluation.result import environment, peak_memory_bytes, protocol_results, write_result, write_scores
-from videogn.prediction.classifier import Classifier
-from videogn.prediction.score import ViewScorer
+from videogn.evaluation.result import Result, environment, peak_memory_bytes, protocol_results, write_result, write_scores
+from videogn.prediction.load import classifier_of
 from videogn.training.classifier import VideoClassifier
 from videogn.types import Decoder, InputError
 
@@ -52,6 +53,7 @@ class TestedData:
         tested: the split that was scored.
         num_trained_on: how many of the tested videos were trained on; None where that is not known.
         decoder: opened the videos.
+        device: on which the network was tested.
     """
 
     name: str
@@ -59,6 +61,7 @@ class TestedData:
     tested: Manifest
     num_trained_on: int | None
     decoder: Decoder
+    device: torch.device
 
 
 def finish(
@@ -79,12 +82,14 @@ def finish(
     """
     manifest, tested = data.manifest, data.tested
     labels = tested.targets()
-    results = protocol_results(classifier.test_scores, classifier.protocols, data.decoder.name, labels, tested.classes)
+    paths = [str(tested.path(row)) for row in range(len(tested))]
+    results = protocol_results(classifier.test_scores, classifier.protocols, data.decoder.name, paths, labels, tested.classes)
     dead = set(classifier.dead) | {video["path"] for entry in results for video in entry["dead_videos"]}
     has_test = any(entry.split == "test" for entry in manifest.entries)
     result = {
         "command": command_line[0],
         "command_line": shlex.join(["videogn", *command_line]),
+        "directory": os.getcwd(),
         "status": "done",
         "config_hash": config_hash(config),
         **environment(),
@@ -104,15 +109,13 @@ def finish(
         "timing": dict(timing),
         "peak_memory_bytes": peak_memory_bytes(),
     }
-    write_scores(out, classifier.test_scores, [e.path for e in tested.entries], labels, tested.classes)
-    write_result(out, result)
+    relative = [entry.path for entry in tested.entries]
+    write_scores(out, classifier.test_scores, relative, labels, tested.classes)
+    facts = write_result(out, result)
     _print(result, out)
-    first = next(iter(classifier.protocols.values()))
-    network = classifier.network.eval()
-    device = next(network.parameters()).device
-    scorer = ViewScorer(network, config["mean"], config["std"], config["batch_size"], device)
-    shown_by = Classifier(scorer, classifier.classes, data.decoder, first)
-    write_page(out, config.get("report_videos", 0), classifier=shown_by)
+    shown_by = classifier_of(classifier.network.eval(), config, classifier.classes, data.device, decoder=data.decoder)
+    written = Result(facts, relative, labels, list(tested.classes), classifier.test_scores)
+    write_page(out, config.get("report_videos", 0), classifier=shown_by, result=written)
 
 
 def _chose_on_val(config: Mapping[str, Any]) -> bool:
@@ -123,19 +126,19 @@ def _chose_on_val(config: Mapping[str, Any]) -> bool:
 
 def _print(result: Mapping[str, Any], folder: Path) -> None:
     """One row a protocol, then the folder on a line of its own."""
-    table = Table()
-    for column in ("data", "protocol", "top-1", "95% interval", "top-5", "loss", "videos", "dead"):
-        table.add_column(column, justify="left" if column in ("data", "protocol") else "right")
+    table = Table(title=f"{result['dataset']['name']}, split {result['split']}", title_justify="left", title_style="")
+    for column in ("protocol", "top-1", "95% interval", "top-5", "loss", "videos", "dead"):
+        table.add_column(column, justify="left" if column == "protocol" else "right", no_wrap=True)
     for entry in result["results"]:
         metrics = entry["metrics"]
         videos = sum(c["num_videos"] for c in metrics["per_class"].values())
         top5 = "-" if metrics["top5"] is None else f"{metrics['top5']:.1%}"
         loss = "-" if metrics["loss"] is None else f"{metrics['loss']:.4f}"
-        data = f"{result['dataset']['name']}, {result['split']}"
         low, high = entry["intervals_95"]["top1"]
         figures = f"{metrics['top1']:.1%}", f"{low:.1%} to {high:.1%}", top5, loss
-        table.add_row(data, entry["name"], *figures, str(videos), str(len(entry["dead_videos"])))
-    Console().print(table)
+        table.add_row(entry["name"], *figures, str(videos), str(len(entry["dead_videos"])))
+    # As wide as the table, whatever the terminal: a figure cut short is none.
+    Console(width=Console(width=1000).measure(table).maximum).print(table)
     if seen := result["dataset"]["num_trained_on"]:
         print(f"{seen:,} of the videos of this score were trained on")
     if result["selected_on_test"]:

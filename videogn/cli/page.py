@@ -10,34 +10,41 @@ import yaml
 from omegaconf import DictConfig
 
 from videogn.cli.inspect import inspected
-from videogn.configuration import checked, instantiate
+from videogn.configuration import checked
 from videogn.evaluation.metrics import hardest
 from videogn.evaluation.result import Result, read_result
-from videogn.prediction.classifier import Classifier
-from videogn.prediction.load import load_network
-from videogn.prediction.score import ViewScorer, device_named
+from videogn.prediction.classifier import Classifier, surest_view
+from videogn.prediction.load import classifier_of, load_network
+from videogn.prediction.score import device_named
 from videogn.report.media import Example
 from videogn.report.model import Inspection
 from videogn.report.run import write_report
 from videogn.report.several import write_comparison
 from videogn.training.checkpoint import read_checkpoint
-from videogn.types import InputError
+from videogn.types import InputError, OutOfMemory, VideoError
 
 _log = logging.getLogger(__name__)
 
 
-def write_page(folder: Path, num_videos: int, root: Path | None = None, classifier: Classifier | None = None) -> Path:
+def write_page(
+    folder: Path,
+    num_videos: int,
+    root: Path | None = None,
+    classifier: Classifier | None = None,
+    result: Result | None = None,
+) -> Path:
     """Write report.html of a finished run.
 
     Args:
         num_videos: how many of the hardest videos are shown.
         root: of the videos; None: where the result says that they lay.
         classifier: what was tested; None: from the checkpoint that the folder holds, or that its config.yaml names.
+        result: of the folder, where it is at hand.
 
     Raises:
         InputError: the folder has no result, or a damaged one; or its config.yaml is damaged, or names what is not allowed.
     """
-    result = read_result(folder)
+    result = result or read_result(folder)
     config = _config(folder)
     shown: list[Example] = []
     if num_videos:
@@ -47,20 +54,22 @@ def write_page(folder: Path, num_videos: int, root: Path | None = None, classifi
             _log.warning("report: no videos are shown: %s", error)
         else:
             shown = list(_examples(result, root, classifier, num_videos))
-    return write_report(folder, shown, None if config is None else _inspection(config, len(result.classes)))
+    return write_report(folder, shown, None if config is None else _inspection(config, len(result.classes)), result)
 
 
 def write_comparison_page(folders: Sequence[Path], path: Path) -> Path:
     """Write the page of several runs side by side; raises InputError as `write_page` does."""
-    networks = []
-    for folder in folders:
-        classes, config = read_result(folder).classes, _config(folder)
-        networks.append(None if config is None else _inspection(config, len(classes)))
-    return write_comparison(folders, path, networks)
+    results = [read_result(folder) for folder in folders]
+    configs = [_config(folder) for folder in folders]
+    networks = [
+        None if config is None else _inspection(config, len(result.classes))
+        for config, result in zip(configs, results, strict=True)
+    ]
+    return write_comparison(folders, path, networks, results)
 
 
 def _config(folder: Path) -> DictConfig | None:
-    """config.yaml, checked; None where there is none, as beside a test of an older version."""
+    """config.yaml, checked; None where there is none."""
     path = folder / "config.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -79,10 +88,7 @@ def _classifier(folder: Path, config: DictConfig | None) -> Classifier:
     if config is None or not (own.is_file() or config.get("checkpoint")):
         raise InputError(f"{folder}: no config.yaml or no checkpoint in it")
     checkpoint = read_checkpoint(own if own.is_file() else config.checkpoint)
-    network = load_network(checkpoint, config)
-    scorer = ViewScorer(network, config.mean, config.std, config.batch_size, device_named("auto"))
-    protocol = instantiate(next(iter(config.evaluation.values())))
-    return Classifier(scorer, checkpoint.classes, instantiate(config.decoder), protocol)
+    return classifier_of(load_network(checkpoint, config), config, checkpoint.classes, device_named("auto"))
 
 
 def _inspection(config: DictConfig, num_classes: int) -> Inspection | None:
@@ -94,18 +100,21 @@ def _inspection(config: DictConfig, num_classes: int) -> Inspection | None:
 
 
 def _examples(result: Result, root: Path | None, classifier: Classifier, count: int) -> Iterator[Example]:
-    """The hardest videos under the first protocol."""
+    """The hardest videos under the first protocol: of each the view that was surest of the answer."""
     scores = result.scores[result.facts["results"][0]["name"]]
     probabilities = scores.videos()
-    root = Path(root or result.facts["dataset"].get("root", "."))
-    rows = hardest(scores, result.labels, count)
-    outcomes = classifier.outcomes([root / result.paths[row] for row in rows])
-    for row, outcome in zip(rows, outcomes, strict=True):
+    root = root or Path(result.facts["dataset"]["root"])
+    for row in hardest(scores, result.labels, count):
         label, answer = int(result.labels[row]), int(probabilities[row].argmax())
         chances = float(probabilities[row, answer]), float(probabilities[row, label])
         said = result.paths[row], result.classes[label], result.classes[answer], *chances
-        if outcome.error is not None:
-            yield Example(*said, None, 1.0, None, outcome.error)
-            continue
-        seen = classifier.explanation(outcome)
-        yield Example(*said, seen.clip, seen.fps, seen.heat, None)
+        num_views = None if scores.num_views is None else int(scores.num_views[row])
+        view = surest_view(scores.logits[row, :num_views], answer)
+        try:
+            seen = classifier.explain_view(root / result.paths[row], view, answer, chances[0])
+        except VideoError as error:
+            yield Example(*said, None, 1.0, None, error.reason)
+        except (InputError, OutOfMemory) as error:  # a network without positions; a result is not lost for want of a picture
+            yield Example(*said, None, 1.0, None, str(error))
+        else:
+            yield Example(*said, seen.clip, seen.fps, seen.heat, None)

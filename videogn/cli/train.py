@@ -113,7 +113,10 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         config.total_steps = num_steps if num_steps < math.inf else steps_per_epoch * config.epochs
     stored = resolved(config)
     mixing = instantiate(config.mixing) if config.get("mixing") is not None else Mixing()
-    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256()))
+    # A resumed run is repeated by the words that it began with.
+    began = read_checkpoint(resume).command_line if resume is not None else ()
+    command_line = began or ("train", *arguments)
+    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), command_line))
     optimization = Optimization(
         instantiate(config.loss),
         instantiate(config.optimizer),
@@ -177,8 +180,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         if progress.rates:
             timing["train_clips_per_second"] = statistics.median(progress.rates)
         seen = len(trained_on(manifest, data.test_split))
-        tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder)
-        finish(["train", *arguments], out, stored, tested, classifier, timing)
+        tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder, trainer.strategy.root_device)
+        finish(command_line, out, stored, tested, classifier, timing)
     return 0
 
 

@@ -82,6 +82,14 @@ def write_video(
         unfinished.unlink(missing_ok=True)
 
 
+def even(frames: UInt8[np.ndarray, "*T H W 3"], smallest: int = 2) -> UInt8[np.ndarray, "*T H2 W2 3"]:
+    """Frames as `write_video` takes them: the last row and column repeated up to even sizes of at least `smallest`."""
+    down, across = (max(smallest, size + size % 2) - size for size in frames.shape[-3:-1])
+    if not down and not across:
+        return frames
+    return np.pad(frames, [(0, 0)] * (frames.ndim - 3) + [(0, down), (0, across), (0, 0)], "edge")
+
+
 def write_frames(
     path: Path,
     frames: Iterable[tuple[int, av.VideoFrame]],

@@ -12,7 +12,8 @@ _PART = 2**22
 def aggregate(
     logits: Float[np.ndarray, "V views K"], aggregation: str, num_views: Int64[np.ndarray, " V"] | None = None
 ) -> Float[np.ndarray, "V K"]:
-    """The probabilities of each video, in float64: rows that sum to 1; NaN where a view has NaN, or where there is none.
+    """The probabilities of each video, in float64: rows that sum to 1; no finite numbers where a view has none, or
+    where there is no view.
 
     - softmax_mean: the mean of the views' softmax, as the Group Normalization paper and most others do.
     - logit_mean: the softmax of the views' mean logits, which is the geometric mean of their softmax, scaled to a sum of 1: a
@@ -28,7 +29,8 @@ def aggregate(
     for count in np.unique(counts[counts > 0]).tolist():
         rows = np.flatnonzero(counts == count)
         for part in np.array_split(rows, -(-rows.size * count * logits.shape[2] // _PART)):
-            answers[part] = _AGGREGATIONS[aggregation](logits[part, :count].astype(np.float64))
+            with np.errstate(invalid="ignore"):  # inf - inf, of a network whose scores are no finite numbers
+                answers[part] = _AGGREGATIONS[aggregation](logits[part, :count].astype(np.float64))
     return answers
 
 

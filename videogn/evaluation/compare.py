@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +63,8 @@ def compare(first: Result, second: Result) -> list[Comparison]:
     order = _same_videos(first, second)
     pairs = [(a, b) for a in first.facts["results"] for b in second.facts["results"] if a["protocol_hash"] == b["protocol_hash"]]
     if not pairs:
-        raise InputError(_other_protocol(first.facts["results"][0], second.facts["results"][0]))
+        ways = [(a, b) for a in first.facts["results"] for b in second.facts["results"] if a["name"] == b["name"]]
+        raise InputError(_other_protocol(*(ways or [(first.facts["results"][0], second.facts["results"][0])])[0]))
     return [_compared(first, second, order, a, b) for a, b in pairs]
 
 
@@ -77,7 +77,10 @@ def mcnemar(lost: int, gained: int) -> float:
     Source: McNemar, Psychometrika 12, 1947; its exact form, Edwards, Psychometrika 13, 1948.
     """
     changed = lost + gained
-    ways = sum(math.comb(changed, i) for i in range(min(lost, gained) + 1))
+    ways, of_count = 0, 1
+    for count in range(min(lost, gained) + 1):
+        ways += of_count
+        of_count = of_count * (changed - count) // (count + 1)  # C(n, count + 1), without starting anew
     # Integers to the last step: 2**n overflows a float from 1024 changed videos on, their ratio does not.
     return min(1.0, 2 * ways / 2**changed)
 

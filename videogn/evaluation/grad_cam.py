@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,13 @@ def grad_cam(
     modules = dict(network.named_modules())
     if layer is not None and layer not in modules:
         raise InputError(f"layer={layer}: no such layer of {type(network).__name__}; `videogn inspect` prints their names")
-    volumes: tuple[Tensor, ...] = ()
+    seen: list[tuple[Tensor, ...]] = []
 
     def keep(module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
-        nonlocal volumes
         parts = output if isinstance(output, tuple) else (output,)
         if not all(isinstance(part, Tensor) and part.ndim == 5 and part[0, 0].numel() > 1 for part in parts):
             return None
-        volumes = parts
+        seen.append(parts)
         copies = tuple(part.clone() for part in parts)  # what follows may work in place
         return copies if isinstance(output, tuple) else copies[0]
 
@@ -54,12 +54,13 @@ def grad_cam(
         with torch.inference_mode(False), torch.enable_grad():
             # The clips, and not the parameters, which may be frozen, start the graph.
             scores = network(inputs.clone().requires_grad_())
-            if not volumes:
-                raise InputError(f"layer={layer}: its output has no several positions in time and space; give another layer")
-            gradients = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), volumes)
+            volumes, gradients = _last_that_counts(seen, scores.gather(1, classes[:, None]).sum())
     finally:
         for handle in handles:
             handle.remove()
+    if not volumes:
+        place = f"layer={layer}" if layer is not None else f"{type(network).__name__}: no layer"
+        raise InputError(f"{place}: no output with several positions in time and space that the scores depend on; give another")
     size = tuple(inputs.shape[2:])
     with torch.no_grad():
         heat = torch.zeros(len(inputs), 1, *size, device=inputs.device)
@@ -68,6 +69,15 @@ def grad_cam(
             heat += interpolate((weight * volume.float()).sum(1, keepdim=True), size=size, mode="trilinear", align_corners=False)
         heat = heat[:, 0].relu()
         return heat / heat.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _last_that_counts(seen: Sequence[tuple[Tensor, ...]], score: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The last outputs that the score depends on, and its gradients by them; nothing where there are none."""
+    for volumes in reversed(seen):
+        gradients = torch.autograd.grad(score, volumes, retain_graph=True, allow_unused=True)
+        if all(gradient is not None for gradient in gradients):
+            return volumes, gradients
+    return (), ()
 
 
 def overlaid(frames: UInt8[np.ndarray, "T H W 3"], heat: Float32[np.ndarray, "T H W"]) -> UInt8[np.ndarray, "T H W 3"]:

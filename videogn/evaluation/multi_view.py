@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,15 +38,17 @@ class Scores:
         return self.logits.shape[2]
 
     def videos(self) -> Float[np.ndarray, "V K"]:
-        """Probabilities, in float64; NaN for a dead video."""
-        return aggregate(self.logits, self.aggregation, self.num_views)
+        """Probabilities, in float64; NaN for a dead video, and for one whose scores are no finite numbers."""
+        return self._videos
 
     def alive(self) -> Bool[np.ndarray, " V"]:
-        broken = np.isnan(self.logits).any(-1)
-        if self.num_views is None:
-            return np.logical_not(broken.any(-1))
-        is_view = np.arange(self.logits.shape[1]) < self.num_views[:, None]
-        return (self.num_views > 0) & np.logical_not((broken & is_view).any(-1))
+        return np.logical_not(np.isnan(self._videos).any(1))
+
+    @cached_property
+    def _videos(self) -> Float[np.ndarray, "V K"]:
+        found = aggregate(self.logits, self.aggregation, self.num_views)
+        found[np.logical_not(np.isfinite(found).all(1))] = np.nan
+        return found
 
 
 class ViewCollector:
@@ -90,8 +93,3 @@ class ViewCollector:
                 scores[video, :count] = views[video]
         found = tuple(dead[video] for video in sorted(dead))
         return Scores(scores, found, self._aggregation, counts if self._num_views is None else None)
-
-
-def score_views(network: torch.nn.Module, inputs: Float[Tensor, "N 3 T H W"], batch_size: int) -> Float[Tensor, "N K"]:
-    """The network's scores, at most `batch_size` views at a time."""
-    return torch.cat([network(part) for part in inputs.split(batch_size)])

@@ -45,7 +45,7 @@ class Protocol:
         return {
             "clip_length": self.sampler.clip_length,
             "frame_stride": self.sampler.frame_stride,
-            # Named only where they are set, so that scores from before there was such a thing still compare.
+            # Facts of some samplers alone.
             **{name: value for name, value in where_set.items() if value is not None},
             "clip_rule": self.sampler.rule,
             "short_video": self.sampler.short_video,

@@ -24,20 +24,30 @@ from videogn.evaluation.multi_view import Scores
 from videogn.evaluation.protocol import Protocol, protocol_hash
 from videogn.types import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def protocol_results(
     scores: Mapping[str, Scores],
     protocols: Mapping[str, Protocol],
     decoder: str,
+    tested: Sequence[str],
     labels: Int64[np.ndarray, " V"],
     classes: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The `results` of result.json: for each protocol its facts, their hash, the metrics and their 95% intervals."""
+    """The `results` of result.json: for each protocol its facts, their hash, the metrics and their 95% intervals.
+
+    Videos to which the network gave scores that are no finite numbers are listed with those that could not be read.
+
+    Args:
+        tested: the paths of the videos.
+    """
     results = []
     for name, protocol in protocols.items():
         description = protocol.describe(decoder)
+        reasons = {dead.video: (dead.path, dead.reason) for dead in scores[name].dead}
+        for row in np.flatnonzero(np.logical_not(scores[name].alive())).tolist():
+            reasons.setdefault(row, (str(tested[int(row)]), "the network gives scores that are no finite numbers"))
         results.append(
             {
                 "name": name,
@@ -45,7 +55,7 @@ def protocol_results(
                 "protocol_hash": protocol_hash(description),
                 "metrics": classification_metrics(scores[name], labels, classes),
                 "intervals_95": intervals(scores[name], labels),
-                "dead_videos": [{"path": dead.path, "reason": dead.reason} for dead in scores[name].dead],
+                "dead_videos": [{"path": path, "reason": reason} for _, (path, reason) in sorted(reasons.items())],
             }
         )
     return results
@@ -69,13 +79,15 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes on Linux
 
 
-def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """result.json, whole or not at all."""
+def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """result.json, whole or not at all; returns what is in it."""
     unfinished = folder / ".result.json"
-    text = json.dumps({"schema": SCHEMA, **result}, indent=2, ensure_ascii=False) + "\n"
+    facts = {"schema": SCHEMA, **result}
+    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A path that is not UTF-8 has lone surrogates; \udce9, as they are written here, is what JSON has for them.
     unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, folder / "result.json")
+    return facts
 
 
 def write_scores(
@@ -92,7 +104,7 @@ def write_scores(
     arrays |= {f"{name}/confusion": confusion(s.videos(), labels) for name, s in scores.items()}
     arrays |= {f"{name}/num_views": s.num_views for name, s in scores.items() if s.num_views is not None}
     unfinished = folder / ".scores.npz"
-    np.savez_compressed(unfinished, **arrays)
+    np.savez(unfinished, **arrays)  # compressed, the logits of Kinetics are 7% smaller and take minutes
     os.replace(unfinished, folder / "scores.npz")
 
 
@@ -119,10 +131,15 @@ def read_result(folder: Path) -> Result:
     """A folder's result.json and scores.npz.
 
     Raises:
-        InputError: one of them is not there, or is not what `write_result` and `write_scores` wrote.
+        InputError: one of them is not there, is of another schema, or is not what `write_result` and `write_scores` wrote.
     """
     try:
         facts = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if facts["schema"] != SCHEMA:
+            raise InputError(
+                f"{folder}: its result.json is of schema {facts['schema']}, and this videogn reads schema {SCHEMA}; test its "
+                "checkpoint anew, with videogn evaluate"
+            )
         with (folder / "scores.npz").open("rb") as file, np.load(file) as arrays:
             scores = {
                 name: Scores(arrays[f"{name}/logits"], (), entry["protocol"]["aggregation"], arrays.get(f"{name}/num_views"))
@@ -133,6 +150,8 @@ def read_result(folder: Path) -> Result:
             return Result(facts, paths, arrays["labels"], classes, scores)
     except OSError as error:
         raise InputError(f"{folder}: no result ({error.strerror}: {error.filename}); give a finished run") from None
+    except InputError:
+        raise
     except (BadZipFile, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{folder}: its result.json or scores.npz is damaged ({reason}); give a finished run") from None

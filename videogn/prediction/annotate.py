@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw
 
-from videogn.encoder.pyav import write_video
+from videogn.encoder.pyav import even, write_video
 from videogn.prediction.answer import Answer, ranked
 from videogn.prediction.classifier import FramePart
 from videogn.prediction.lettering import fitted, font
@@ -89,11 +89,3 @@ def overlaid(frame: UInt8[np.ndarray, "H W 3"], panel: Panel) -> UInt8[np.ndarra
     corner = out[-height:, :width]
     corner[:] = (corner * (1 - panel.share) + panel.colours * panel.share).round().astype(np.uint8)
     return out
-
-
-def even(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """The frame with its last row or column repeated where their number is odd, as 4:2:0 video needs."""
-    height, width = frame.shape[:2]
-    if height % 2 == 0 and width % 2 == 0:
-        return frame
-    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")

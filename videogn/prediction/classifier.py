@@ -198,24 +198,37 @@ class Classifier:
 
     def explanation(self, outcome: Outcome, layer: str | None = None) -> Explanation:
         """As `explain`, of what has been decoded and scored."""
-        network = self.scorer.network
-        assert network is not None
         assert outcome.views is not None
         assert outcome.scores is not None
         assert outcome.probabilities is not None
         label = int(outcome.probabilities.argmax())
-        view = int(torch.from_numpy(outcome.scores).softmax(1)[:, label].argmax())
-        clip = outcome.views.clips[view]
+        view = surest_view(outcome.scores, label)
+        return self._explained(outcome.views, view, label, float(outcome.probabilities[label]), layer)
+
+    def explain_view(self, file: File, view: int, label: int, probability: float) -> Explanation:
+        """As `explain`, of a view and a class that are known: nothing is scored but that view.
+
+        Args:
+            view: its number under the protocol.
+            label: number of the class.
+            probability: of the class, for the explanation to carry.
+        """
+        steps = _read(os.fspath(file), _steps(os.fspath(file), self.decoder, self.protocol, Wanted(), 1))
+        with closing(ReadAhead(self._thread, steps)) as found:
+            views = next(found)
+        return self._explained(views, view, label, probability, None)
+
+    def _explained(self, views: Views, view: int, label: int, probability: float, layer: str | None) -> Explanation:
+        network = self.scorer.network
+        assert network is not None
+        clip = views.clips[view]
         try:
             heat = grad_cam(network, self.scorer.inputs(clip[None]), torch.tensor([label], device=self.scorer.device), layer)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemory(f"Grad-CAM of one view on {self.scorer.device}: {error}; use --device cpu") from None
-        probability = float(outcome.probabilities[label])
-        return Explanation(
-            clip.numpy(), heat[0].float().cpu().numpy(), self.classes[label], probability, outcome.views.seconds[view]
-        )
+        return Explanation(clip.numpy(), heat[0].float().cpu().numpy(), self.classes[label], probability, views.seconds[view])
 
     def frames(self, file: File) -> Iterator[FramePart]:
         """All frames in order, decoded ahead, as many at a time as a decoder should hold; raises VideoError."""
@@ -277,6 +290,11 @@ class Classifier:
         if not np.isfinite(answers).all():
             raise VideoError(path, "the network gives scores that are no finite numbers")
         return answers
+
+
+def surest_view(scores: Float32[np.ndarray, "N K"], label: int) -> int:
+    """The view whose softmax gives the class most."""
+    return int(torch.from_numpy(scores).double().softmax(1)[:, label].argmax())
 
 
 def check_top(top: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from PIL import Image, ImageDraw
 
-from videogn.encoder.pyav import write_video
+from videogn.encoder.pyav import even, write_video
 from videogn.evaluation.grad_cam import overlaid
 from videogn.prediction.lettering import fitted, font
 from videogn.prediction.output import whole
@@ -59,7 +59,7 @@ def write_explanation(stem: Path, explanation: Explanation, title: str) -> None:
 def side_by_side(explanation: Explanation) -> UInt8[np.ndarray, "T H2 W2 3"]:
     """The clip on the left, the same under its heat on the right; a last row or column is repeated where sizes are odd."""
     both = np.concatenate([explanation.clip, explanation.overlaid()], 2)
-    return np.pad(both, ((0, 0), (0, both.shape[1] % 2), (0, both.shape[2] % 2), (0, 0)), "edge")
+    return even(both)
 
 
 def contact_sheet(explanation: Explanation, title: str) -> Image.Image:

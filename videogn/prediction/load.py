@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from videogn.number import is_count
 from videogn.prediction.classifier import Classifier
 from videogn.prediction.score import ViewScorer, device_named
 from videogn.training.checkpoint import Checkpoint, read_checkpoint
-from videogn.types import InputError
+from videogn.types import Decoder, InputError
 
 
 def build_network(config: Mapping[str, Any], num_classes: int) -> nn.Module:
@@ -77,9 +77,26 @@ def load(path: str | Path, device: str = "auto", batch_size: int | None = None) 
         score = load_network(checkpoint, config)
     if not config.evaluation:
         raise InputError(f"{path}: its configuration has no protocol in evaluation; it is damaged")
-    protocol = instantiate(next(iter(config.evaluation.values())))
-    scorer = ViewScorer(score, config.mean, config.std, config.batch_size if batch_size is None else batch_size, place)
-    return Classifier(scorer, classes, instantiate(config.decoder), protocol)
+    return classifier_of(score, config, classes, place, batch_size)
+
+
+def classifier_of(
+    score: Callable[[Any], Any],
+    config: Mapping[str, Any],
+    classes: Sequence[str],
+    device: torch.device,
+    batch_size: int | None = None,
+    decoder: Decoder | None = None,
+) -> Classifier:
+    """A network, or the graph of an artifact, with the preprocessing, the decoder and the first protocol of a configuration.
+
+    Args:
+        config: checked; it has a protocol.
+        batch_size, decoder: in place of those of the configuration.
+    """
+    protocol = instantiate(next(iter(config["evaluation"].values())))
+    scorer = ViewScorer(score, config["mean"], config["std"], batch_size or config["batch_size"], device)
+    return Classifier(scorer, classes, decoder or instantiate(config["decoder"]), protocol)
 
 
 def require_classes(checkpoint: Checkpoint, classes: Sequence[str], data: str) -> None:

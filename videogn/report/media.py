@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from videogn.encoder.pyav import write_video
+from videogn.encoder.pyav import even, write_video
 from videogn.evaluation.grad_cam import overlaid
 
 _STRIP_FRAMES = 8
 _CLIP_FRAMES = 64
+_SMALLEST = 16  # pixels, of which browsers show a video
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _fitting(example: Example, share: int, folder: Path) -> Media:
 
 
 def _encoded(example: Example, clip: UInt8[np.ndarray, "T H W 3"], level: _Level, folder: Path, is_reduced: bool) -> Media:
-    middle = _even(_scaled(clip[len(clip) // 2], level.side or 128))
+    middle = even(_scaled(clip[len(clip) // 2], level.side or 128), _SMALLEST)
     strip = None if example.heat is None or not level.strip_side else _strip(clip, example.heat, level.strip_side)
     return Media(
         poster=_webp(middle, level.quality),
@@ -129,7 +130,7 @@ def _mp4(clip: UInt8[np.ndarray, "T H W 3"], fps: float, level: _Level, folder: 
     rate = fps if math.isfinite(fps) and fps >= 0.1 else 8.0
     kept = _spread(len(clip), _CLIP_FRAMES)
     path = folder / "clip.mp4"
-    frames = (_even(_scaled(clip[index], level.side)) for index in kept)
+    frames = (even(_scaled(clip[index], level.side), _SMALLEST) for index in kept)
     write_video(path, frames, max(0.1, rate * len(kept) / len(clip)), crf=level.crf, max_b_frames=2, preset="medium")
     return _uri("video/mp4", path.read_bytes())
 
@@ -155,13 +156,6 @@ def _scaled(frame: UInt8[np.ndarray, "H W 3"], side: int) -> UInt8[np.ndarray, "
         return frame
     size = max(1, round(width * factor)), max(1, round(height * factor))
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
-
-
-def _even(frame: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Edges repeated to even sizes, which yuv420p needs, of 16 pixels at least, which decoders do."""
-    height, width = frame.shape[:2]
-    pad = [(0, max(16, size + size % 2) - size) for size in (height, width)]
-    return np.ascontiguousarray(np.pad(frame, [*pad, (0, 0)], mode="edge"))
 
 
 def _webp(frame: UInt8[np.ndarray, "H W 3"], quality: int) -> str:

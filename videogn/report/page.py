@@ -41,8 +41,11 @@ def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
 def write_whole(path: Path, text: str) -> Path:
     """Write a page in UTF-8, whole or not at all; a lone surrogate of a path that is no UTF-8 is written as \\udce9."""
     unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(encoded(text))
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_bytes(encoded(text))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return path
 
 

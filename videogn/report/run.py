@@ -23,10 +23,13 @@ _MOST_PAIRS = 60
 _FEW_CLASSES = 8  # the worst and the best
 _MOST_DEAD = 200
 _MOST_EXAMPLES = 48
+_LONGEST_CONFIG = 200_000  # characters; ours have 4,000
 _LARGEST_TABLE = 40  # classes of a matrix that is also a table, for browsers without a script
 
 
-def write_report(folder: Path, examples: Sequence[Example] = (), network: Inspection | None = None) -> Path:
+def write_report(
+    folder: Path, examples: Sequence[Example] = (), network: Inspection | None = None, result: Result | None = None
+) -> Path:
     """Write `folder`/report.html from its result.json and scores.npz and, if there, config.yaml, metrics.csv and manifest.csv.
 
     The page is below 6 MB: where pictures and clips of the examples would make it larger they become smaller or are left out, and
@@ -35,11 +38,12 @@ def write_report(folder: Path, examples: Sequence[Example] = (), network: Inspec
     Args:
         examples: videos to be shown, the hardest first; those after the first 48 are left out.
         network: what the model is made of.
+        result: of the folder, where it has been read.
 
     Raises:
         InputError: the folder has no result, or a damaged one.
     """
-    result = read_result(folder)
+    result = result or read_result(folder)
     config_text, config = read_config(folder)
     plots = {f"curve-{index}": plot for index, plot in enumerate(_curves(folder))}
     entries = [_entry(result, facts, index) for index, facts in enumerate(result.facts["results"])]
@@ -65,7 +69,9 @@ def write_report(folder: Path, examples: Sequence[Example] = (), network: Inspec
         "network": network,
         "audit": _audit(network),
         "timing": _timing(result.facts.get("timing") or {}),
-        "config": config_text,
+        "config": config_text
+        if config_text is None or len(config_text) <= _LONGEST_CONFIG
+        else config_text[:_LONGEST_CONFIG] + "...",
         "num_more_examples": len(examples) - len(shown),
         "largest_table": _LARGEST_TABLE,
         "most_dead": _MOST_DEAD,

@@ -64,21 +64,23 @@ class Versus:
     reason: str | None
 
 
-def write_comparison(folders: Sequence[Path], path: Path, networks: Sequence[Inspection | None] = ()) -> Path:
+def write_comparison(
+    folders: Sequence[Path], path: Path, networks: Sequence[Inspection | None] = (), results: Sequence[Result] = ()
+) -> Path:
     """Write a page that shows runs side by side, and what each later one has over the first, to `path`.
 
     Args:
         folders: of runs; they are named by as much of their paths as tells them apart, and by a letter.
         networks: of each run what its model is made of, where that is known.
+        results: of the folders, where they have been read.
 
     Raises:
         InputError: no folder, or one without a result or with a damaged one.
     """
     if not folders:
         raise InputError("compare: no run folder; give one or more")
-    runs = [
-        _run(letter, name, folder) for letter, name, folder in zip(letters(len(folders)), names(folders), folders, strict=True)
-    ]
+    results = results or [read_result(folder) for folder in folders]
+    runs = [_run(*facts) for facts in zip(letters(len(folders)), names(folders), folders, results, strict=True)]
     plots = {f"curve-{index}": plot for index, plot in enumerate(_curves(runs))}
     keys = differing([run.config for run in runs])
     text = render(
@@ -127,11 +129,9 @@ def names(folders: Sequence[Path]) -> list[str]:
     return found
 
 
-def _run(letter: str, name: str, folder: Path) -> Run:
+def _run(letter: str, name: str, folder: Path, result: Result) -> Run:
     _, config = read_config(folder)
-    return Run(
-        letter, name, read_result(folder), config, settings(config), read_curves(folder / "metrics.csv"), split_counts(folder)
-    )
+    return Run(letter, name, result, config, settings(config), read_curves(folder / "metrics.csv"), split_counts(folder))
 
 
 def _settings(runs: Sequence[Run]) -> list[Row]:
@@ -171,7 +171,7 @@ def _results(runs: Sequence[Run]) -> list[tuple[str, list[Row]]]:
             _metric("macro F1", entries, "macro_f1", percent),
             _metric("loss", entries, "loss", number, sign=-1),
             _metric("calibration error", entries, "calibration_error", percent, sign=-1),
-            Row("unreadable videos", [count(len(e["dead_videos"])) if e else "-" for e in entries]),
+            Row("dead videos", [count(len(e["dead_videos"])) if e else "-" for e in entries]),
         ]
         name = title if titles.count(title) == 1 else f"{title} (hash {key})"
         groups.append((name, [row for row in rows if set(row.cells) != {"-"}]))
@@ -245,5 +245,5 @@ def _versus(first: Run, second: Run) -> Versus:
 
 
 def _change_text(change: Change) -> str:
-    answers = ("unreadable" if answer is None else answer for answer in (change.first, change.second))
+    answers = ("no answer" if answer is None else answer for answer in (change.first, change.second))
     return f"{change.path} ({change.label}): {' -> '.join(answers)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,18 @@ class Describe(pl.Callback):
         config: plain data (dict, list, str, int, float, bool, None), preprocessing included.
         classes: the class names, in the order of the network's outputs.
         manifest_sha256: of the data, see `Manifest.sha256`.
+        command_line: the words with which the training began, without the program.
     """
 
-    def __init__(self, config: Mapping[str, Any], classes: tuple[str, ...], manifest_sha256: str) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], classes: tuple[str, ...], manifest_sha256: str, command_line: Sequence[str] = ()
+    ) -> None:
         self._description = {
             "version": __version__,
             "config": dict(config),
             "classes": list(classes),
             "manifest_sha256": manifest_sha256,
+            "command_line": list(command_line),
         }
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -49,6 +53,7 @@ class Checkpoint:
         weights: the network's state_dict.
         epoch, step: where training stood.
         manifest_sha256: of the data; None in an old checkpoint.
+        command_line: the words with which the training began, without the program; empty in an old checkpoint.
     """
 
     path: Path
@@ -58,6 +63,7 @@ class Checkpoint:
     epoch: int
     step: int
     manifest_sha256: str | None
+    command_line: tuple[str, ...] = ()
 
 
 def checkpoint_path(path: str | Path) -> Path:
@@ -103,6 +109,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             int(content["epoch"]),
             int(content["global_step"]),
             manifest_sha256 if isinstance(manifest_sha256, str) else None,
+            tuple(map(str, description.get("command_line", ()))),
         )
     except (KeyError, TypeError, AttributeError, IndexError):
         raise InputError(f"{path}: a checkpoint of another program; give one that videogn wrote") from None

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from videogn.evaluation.metrics import classification_metrics
-from videogn.evaluation.multi_view import Scores, ViewCollector, score_views
+from videogn.evaluation.multi_view import Scores, ViewCollector
 from videogn.evaluation.protocol import Protocol
 from videogn.training.datamodule import ClipData
 from videogn.training.fine_tuning import FineTuning, scale_learning_rates
@@ -197,7 +197,9 @@ class VideoClassifier(pl.LightningModule):
         """Score the views of some videos, a batch for each protocol."""
         for collector, batch in zip(self._collectors, batches, strict=True):
             if len(batch.clips):
-                logits = score_views(self.network, self.inputs(batch), self._batch_size)
+                # As many at a time as in training: one video may have hundreds.
+                parts = zip(batch.clips.split(self._batch_size), batch.flips.split(self._batch_size), strict=True)
+                logits = torch.cat([self.network(to_input(*part, self._mean, self._std)) for part in parts])
             else:
                 logits = torch.empty(0, len(self.classes))
             collector.add(batch, logits)
