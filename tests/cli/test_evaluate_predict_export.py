@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,19 @@ import yaml
 
 from videogn.decoder.pyav import PyAVDecoder
 from videogn.encoder.pyav import write_video
+
+# A test that says when it has begun, and does not end by itself.
+SLOW = """
+import sys, time
+from videogn.cli.main import main
+from videogn.training.classifier import VideoClassifier
+VideoClassifier.test_step = lambda *arguments: (print("scoring", file=sys.stderr, flush=True), time.sleep(60))
+main()
+"""
+
+
+def default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 
 def results(folder: Path) -> dict[str, dict]:
@@ -94,6 +108,22 @@ def test_scores_do_not_depend_on_processes_workers_or_batch_size(
         a, b = (scores[way][f"{name}/logits"] for way in ("one", "batch"))
         np.testing.assert_allclose(a, b, atol=1e-4)
         assert other[name]["metrics"]["top1"] == entry["metrics"]["top1"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
+def test_a_test_that_is_told_to_stop(trained: Path, tmp_path: Path, signum: signal.Signals) -> None:
+    """Lightning alone ends with status 0 or 1, without a word."""
+    command = [sys.executable, "-c", SLOW, "evaluate", f"checkpoint={trained}", "evaluation=one_clip", f"out={tmp_path}/e"]
+    said = []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            if "scoring" in line:
+                process.send_signal(signum)
+        assert process.wait(120) == 128 + signum
+    assert said[-1] == "videogn: stopped: the test is not finished and left no result; give the same command again\n"
+    assert not (tmp_path / "e" / "result.json").exists()
 
 
 def test_a_value_that_would_reach_nothing_is_refused(videogn: Callable, trained: Path, tmp_path: Path) -> None:

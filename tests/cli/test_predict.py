@@ -155,6 +155,36 @@ def test_folders_of_images_are_videos(videogn: Callable, trained: Path, source: 
     assert named_videos("predict", [str(tmp_path / "images")]) == [f"{tmp_path}/images/b/clip.mp4"]
 
 
+def test_names_that_zero_bytes_end(tmp_path: Path, stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(b"a b.mp4\0c\nd.mp4\0")  # as find -print0 writes them: a name may hold a line break
+    assert named_videos("predict", ["-"]) == ["a b.mp4", "c\nd.mp4"]
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="-: standard input is closed"):
+        named_videos("predict", ["-"])
+
+
+def test_a_run_is_not_overwritten(videogn: Callable, trained: Path, source: Path) -> None:
+    before = (trained / "scores.npz").read_bytes()
+    message = videogn("predict", str(trained), str(source), "--features", str(trained / "scores.npz")).refusal()
+    assert "scores.npz: would replace a file that is read" in message
+    assert (trained / "scores.npz").read_bytes() == before
+
+
+def test_a_stored_batch_size_that_is_none(videogn: Callable, trained: Path, source: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / "checkpoint" / "last.ckpt", weights_only=True)
+    content["videogn"]["config"]["batch_size"] = 0
+    torch.save(content, tmp_path / "x.ckpt")
+    assert "batch_size=0: give a whole number of views" in videogn("predict", str(tmp_path / "x.ckpt"), str(source)).refusal()
+
+
+def test_what_the_system_refuses_is_one_line(videogn: Callable, trained: Path, source: Path) -> None:
+    assert "File name too long" in videogn("predict", str(trained), str(source), "--explain", "n" * 300).refusal()
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "videogn", "compare", str(trained), str(trained), "--output", "json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+
+
 def test_csv_parses_back(videogn: Callable, trained: Path, source: Path, tmp_path: Path) -> None:
     odd = tmp_path / 'a, "b"\nc.mp4'
     shutil.copy(source, odd)

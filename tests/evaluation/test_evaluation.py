@@ -44,6 +44,13 @@ PROTOCOL = Protocol(UniformClips(1, 1, 3), Crops(1, 1, 1))
 NUM_VIDEOS, VIEWS, CLASSES = 6, 3, tuple("abcdefgh")
 
 
+# What a reader relies on, beside the scores.
+FACTS = dict.fromkeys(
+    ("command", "command_line", "directory", "split", "dataset", "hardware", "versions", "config_hash", "timing"), ""
+)
+ENTRY = dict.fromkeys(("metrics", "protocol_hash", "intervals_95", "dead_videos"), "")
+
+
 def of_views(views: np.ndarray) -> Scores:
     """Of what the softmax of the logits is to be."""
     with np.errstate(divide="ignore"):  # a probability of 0
@@ -286,7 +293,7 @@ def test_videos_with_as_many_views_as_they_are_long(rng: np.random.Generator, tm
         np.testing.assert_allclose(scores.videos()[row], expected, rtol=1e-12)  # float64 on both sides
     assert np.isnan(scores.videos()[2:]).all()
     write_scores(tmp_path, {"dense": scores}, list("abcd"), np.zeros(4, np.int64), CLASSES)
-    write_result(tmp_path, {"results": [{"name": "dense", "protocol": {"aggregation": "logit_mean"}}]})
+    write_result(tmp_path, {**FACTS, "results": [{**ENTRY, "name": "dense", "protocol": {"aggregation": "logit_mean"}}]})
     read = read_result(tmp_path).scores["dense"]
     assert np.array_equal(read.videos(), scores.videos(), equal_nan=True)
     with pytest.raises(RuntimeError, match=r"video 4: 0 of its views"):
@@ -369,8 +376,9 @@ def test_every_setting_is_among_the_facts(other: Protocol) -> None:
 
 def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -> None:
     scores, labels = made_scores(rng), rng.integers(0, 7, 40)
-    entry = {"protocol": {"aggregation": "softmax_mean"}, "metrics": classification_metrics(scores, labels, CLASSES)}
-    result = {"status": "done", "results": [entry], "name": "Übung"}
+    metrics = classification_metrics(scores, labels, CLASSES)
+    entry = {**ENTRY, "protocol": {"aggregation": "softmax_mean"}, "metrics": metrics}
+    result = {**FACTS, "status": "done", "results": [entry], "name": "Übung"}
     write_result(tmp_path, result)
     assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == {"schema": 2, **result}
     write_scores(tmp_path, {"ten_clip": scores}, [f"{i}.mp4" for i in range(40)], labels, CLASSES)
@@ -390,6 +398,18 @@ def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -
     with pytest.raises(InputError, match=r"of schema 1, and this videogn reads schema 2; test its checkpoint anew"):
         read_result(tmp_path)
     write_result(tmp_path, result)
+    for key in ("command_line", "timing"):
+        write_result(tmp_path, {name: fact for name, fact in result.items() if name != key})
+        with pytest.raises(InputError, match=rf"damaged \(ValueError: no {key}\); give a finished run"):
+            read_result(tmp_path)
+    write_result(tmp_path, {**result, "results": []})
+    with pytest.raises(InputError, match=r"damaged \(ValueError: no protocol, or no video\)"):
+        read_result(tmp_path)
+    write_result(tmp_path, result)
+    write_scores(tmp_path, {"ten_clip": scores}, [f"{i}.mp4" for i in range(40)], labels, (*CLASSES, "i"))
+    with pytest.raises(InputError, match=r"damaged \(ValueError: ten_clip: logits are float32 \(40, 3, 8\)\)"):
+        read_result(tmp_path)
+    write_scores(tmp_path, {"ten_clip": scores}, [f"{i}.mp4" for i in range(40)], labels, CLASSES)
     whole = (tmp_path / "scores.npz").read_bytes()
     for damaged in (b"", whole[: len(whole) // 2]):
         (tmp_path / "scores.npz").write_bytes(damaged)

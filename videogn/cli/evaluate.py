@@ -58,6 +58,7 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.checkpoint import read_checkpoint
     from videogn.training.classifier import VideoClassifier
     from videogn.training.datamodule import ClipData
+    from videogn.training.interrupt import StopTest
     from videogn.training.progress import TrainingProgress
     from videogn.training.quiet import guarded, quiet
     from videogn.training.trained_data import compared
@@ -74,7 +75,8 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     validation = instantiate(config.validation)
     folder = config.out or Path("runs", "evaluate", f"{dataset.name}_{'_'.join(protocols)}", time.strftime("%Y-%m-%d_%H-%M-%S"))
     out = Path(folder).absolute()
-    trainer = instantiate(config.trainer, logger=False, callbacks=[TrainingProgress()], enable_checkpointing=False)
+    stop = StopTest("the test is not finished and left no result; give the same command again")
+    trainer = instantiate(config.trainer, logger=False, callbacks=[TrainingProgress(), stop], enable_checkpointing=False)
     classifier = VideoClassifier(network, checkpoint.classes, config.mean, config.std, protocols, validation, config.batch_size)
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers)
     warning, seen = compared(checkpoint, manifest, data.test_split)

@@ -58,7 +58,11 @@ def named_videos(command: str, names: Sequence[str]) -> list[str]:
 
 def _listed(command: str) -> list[str]:
     """The names on standard input; their bytes need not be UTF-8."""
-    lines = [line.removesuffix(b"\r") for line in sys.stdin.buffer.read().split(b"\n")]
+    if sys.stdin is None:
+        raise InputError(f"{command}: -: standard input is closed; give a list, one path a line")
+    content = sys.stdin.buffer.read()
+    # As `find -print0` ends names; no name holds such a byte.
+    lines = content.split(b"\0") if b"\0" in content else [line.removesuffix(b"\r") for line in content.split(b"\n")]
     names = [os.fsdecode(line) for line in lines if line.strip()]
     if not names:
         raise InputError(f"{command}: -: no path on standard input; give one a line")

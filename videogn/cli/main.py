@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import logging
 import os
@@ -98,6 +99,13 @@ def _status(arguments: list[str]) -> int:
         # The reader (head, less) has seen enough.
         sys.stdout = None
         return 0
+    except OSError as error:
+        if full_error:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        # A full disk is no mistake of the command line.
+        status = 1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2
+        return _say(f"error: {place}{error.strerror or error}; see that it can be read and written", status)
     except Findings as found:
         return _say(str(found), 1)
     except OutOfMemory as error:

@@ -21,6 +21,7 @@ from videogn.evaluation.result import Result, environment, peak_memory_bytes, pr
 from videogn.prediction.load import classifier_of
 from videogn.training.classifier import VideoClassifier
 from videogn.types import Decoder, InputError
+from videogn.whole import whole
 
 
 def make_folder(out: Path) -> None:
@@ -35,7 +36,8 @@ def make_folder(out: Path) -> None:
 
 def write_config(config: Mapping[str, Any], out: Path) -> None:
     """config.yaml: the resolved configuration."""
-    (out / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with whole(out / "config.yaml") as unfinished:
+        unfinished.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def shown(folder: Path) -> Path:

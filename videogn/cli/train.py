@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 import os
+import shlex
 import statistics
 import time
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.classifier import METRICS, Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.fine_tuning import Freeze
-    from videogn.training.interrupt import LastCheckpoint
+    from videogn.training.interrupt import LastCheckpoint, StopTest
     from videogn.training.precise_statistics import PreciseStatistics
     from videogn.training.progress import TrainingProgress
     from videogn.training.quarantine import Quarantine
@@ -97,10 +98,11 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     callbacks = [c for c in _built(config.get("callback")) if loggers or type(c).__name__ not in _NEED_A_LOGGER]
     _check_watched(callbacks, METRICS)
     progress = TrainingProgress()
+    untested = f"trained, and not tested; go on with: videogn train {shlex.quote(f'resume={out}')}"
     trainer = instantiate(
         config.trainer,
         logger=loggers or False,
-        callbacks=[*callbacks, Freeze(frozen), PreciseStatistics(), last, progress],
+        callbacks=[*callbacks, Freeze(frozen), PreciseStatistics(), last, progress, StopTest(untested)],
         default_root_dir=str(out),
     )
 

@@ -141,7 +141,8 @@ def _other_protocol(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 def _compared(first: Result, second: Result, order: Sequence[int], a: Mapping[str, Any], b: Mapping[str, Any]) -> Comparison:
     scores = first.scores[a["name"]], second.scores[b["name"]]
     right = true_rank(scores[0], first.labels) < 1, (true_rank(scores[1], second.labels) < 1)[order]
-    answers = _answers(first, a["name"]), [_answers(second, b["name"])[row] for row in order]
+    of_second = _answers(second, b["name"])
+    answers = _answers(first, a["name"]), [of_second[row] for row in order]
     changes = [
         Change(path, first.classes[label], one, other)
         for path, label, one, other in zip(first.paths, first.labels.tolist(), *answers, strict=True)

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from videogn import __version__
+from videogn.evaluation.aggregation import AGGREGATIONS
 from videogn.evaluation.metrics import classification_metrics, confusion, intervals
 from videogn.evaluation.multi_view import Scores
 from videogn.evaluation.protocol import Protocol, protocol_hash
 from videogn.types import InputError
+from videogn.whole import whole
 
 SCHEMA = 2
 
@@ -81,12 +82,11 @@ def peak_memory_bytes() -> int:
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """result.json, whole or not at all; returns what is in it."""
-    unfinished = folder / ".result.json"
     facts = {"schema": SCHEMA, **result}
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A path that is not UTF-8 has lone surrogates; \udce9, as they are written here, is what JSON has for them.
-    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(unfinished, folder / "result.json")
+    with whole(folder / "result.json") as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     return facts
 
 
@@ -103,9 +103,8 @@ def write_scores(
     arrays |= {f"{name}/logits": s.logits for name, s in scores.items()}
     arrays |= {f"{name}/confusion": confusion(s.videos(), labels) for name, s in scores.items()}
     arrays |= {f"{name}/num_views": s.num_views for name, s in scores.items() if s.num_views is not None}
-    unfinished = folder / ".scores.npz"
-    np.savez(unfinished, **arrays)  # compressed, the logits of Kinetics are 7% smaller and take minutes
-    os.replace(unfinished, folder / "scores.npz")
+    with whole(folder / "scores.npz") as unfinished:
+        np.savez(unfinished, **arrays)  # compressed, the logits of Kinetics are 7% smaller and take minutes
 
 
 @dataclass(frozen=True)
@@ -147,11 +146,41 @@ def read_result(folder: Path) -> Result:
                 for name in [entry["name"]]
             }
             paths, classes = ([str(name) for name in arrays[key]] for key in ("paths", "classes"))
+            _check(facts, paths, arrays["labels"], classes, scores)
             return Result(facts, paths, arrays["labels"], classes, scores)
     except OSError as error:
         raise InputError(f"{folder}: no result ({error.strerror}: {error.filename}); give a finished run") from None
     except InputError:
         raise
-    except (BadZipFile, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # bytes of any kind make numpy, zlib and the parsers fail in any way
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{folder}: its result.json or scores.npz is damaged ({reason}); give a finished run") from None
+
+
+def _check(
+    facts: Mapping[str, Any],
+    paths: Sequence[str],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    scores: Mapping[str, Scores],
+) -> None:
+    """Raises ValueError: arrays that do not belong together, or facts that a reader relies on are not there."""
+    if not scores or not len(paths):
+        raise ValueError("no protocol, or no video")
+    if labels.shape != (len(paths),) or labels.dtype != np.int64 or not ((labels >= 0) & (labels < len(classes))).all():
+        raise ValueError("labels are no classes of the videos")
+    for name, of in scores.items():
+        if of.logits.ndim != 3 or of.logits.dtype != np.float32 or of.logits.shape[::2] != (len(paths), len(classes)):
+            raise ValueError(f"{name}: logits are {of.logits.dtype} {of.logits.shape}")
+        if of.aggregation not in AGGREGATIONS:
+            raise ValueError(f"{name}: aggregation {of.aggregation!r}")
+        counts = of.num_views
+        if counts is not None and (counts.shape != labels.shape or not ((counts >= 0) & (counts <= of.logits.shape[1])).all()):
+            raise ValueError(f"{name}: no such numbers of views")
+    for key in ("command", "command_line", "directory", "split", "dataset", "hardware", "versions", "config_hash", "timing"):
+        if key not in facts:
+            raise ValueError(f"no {key}")
+    for entry in facts["results"]:
+        for key in ("metrics", "protocol_hash", "intervals_95", "dead_videos"):
+            if key not in entry:
+                raise ValueError(f"{entry['name']}: no {key}")

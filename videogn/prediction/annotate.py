@@ -15,8 +15,8 @@ from videogn.encoder.pyav import even, write_video
 from videogn.prediction.answer import Answer, ranked
 from videogn.prediction.classifier import FramePart
 from videogn.prediction.lettering import fitted, font
-from videogn.prediction.output import whole
 from videogn.prediction.timeline import Timeline
+from videogn.whole import whole
 
 NUM_LABELS = 3
 

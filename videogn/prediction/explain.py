@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from videogn.encoder.pyav import even, write_video
 from videogn.evaluation.grad_cam import overlaid
 from videogn.prediction.lettering import fitted, font
-from videogn.prediction.output import whole
+from videogn.whole import whole
 
 MAX_TILES, COLUMNS, MIN_TILE_WIDTH, LETTERS, MARGIN = 16, 4, 160, 14, 6
 

@@ -6,8 +6,7 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,7 @@ from jaxtyping import Float32
 
 from videogn.prediction.timeline import Timeline
 from videogn.types import InputError
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path beside it to write to, moved to `path` at the end and removed on an error or on Ctrl-C; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Its name is plain ASCII, which every library opens.
-    with tempfile.TemporaryDirectory(prefix=".videogn-", dir=path.parent) as folder:
-        unfinished = Path(folder) / f"unfinished{path.suffix if path.suffix.isascii() else ''}"
-        yield unfinished
-        os.replace(unfinished, path)
+from videogn.whole import whole
 
 
 def check_file(flag: str, path: Path, suffixes: Collection[str]) -> None:

@@ -69,7 +69,8 @@ class ResultFiles:
         for stem in dict.fromkeys(self._explained.values()):
             outputs += [stem.with_name(stem.name + suffix) for suffix in (".mp4", ".png")]
         outputs += [path for path in (places.timeline, places.features) if path is not None]
-        check_apart(outputs, [*videos, model])
+        # A run folder is read as a whole: its result, its scores, its checkpoints.
+        check_apart(outputs, [*videos, model, *(map(str, Path(model).rglob("*")) if Path(model).is_dir() else ())])
         self._timelines: list[tuple[str, str | None, Timeline | None]] = []
         self._features: list[tuple[str, Float32[np.ndarray, " D"] | None]] = []
 

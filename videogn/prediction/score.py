@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
+from videogn.number import is_count
 from videogn.prediction.features import RecordFeatures
 from videogn.transform.functional import to_input
 from videogn.types import InputError, OutOfMemory
@@ -34,6 +35,8 @@ class ViewScorer:
         batch_size: int,
         device: torch.device,
     ) -> None:
+        if not is_count(batch_size, 1):
+            raise InputError(f"batch_size={batch_size}: give a whole number of views in one forward, at least 1")
         self.score = score.to(device) if isinstance(score, nn.Module) else score
         self.device = device
         self.batch_size = batch_size

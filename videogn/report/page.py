@@ -6,13 +6,14 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
+
+from videogn.whole import whole
 
 _SCRIPTS = ("page.js", "matrix.js")
 
@@ -40,12 +41,8 @@ def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
 
 def write_whole(path: Path, text: str) -> Path:
     """Write a page in UTF-8, whole or not at all; a lone surrogate of a path that is no UTF-8 is written as \\udce9."""
-    unfinished = path.with_name(f".{path.name}")
-    try:
+    with whole(path) as unfinished:
         unfinished.write_bytes(encoded(text))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -93,6 +93,32 @@ class LastCheckpoint(pl.Callback):
         self._signum = signum
 
 
+class StopTest(pl.Callback):
+    """Ends a test at once when it is told to stop (Ctrl-C, SIGTERM); Lightning alone would end with status 0 or 1, and no word.
+
+    Args:
+        message: what is left, and how to go on.
+    """
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+        self._before: dict[int, Any] = {}
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if _in_main_thread():
+            self._before = {signum: signal.signal(signum, self._stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.on_test_end(trainer, pl_module)
+
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
+        raise Stopped(signum, self._message)
+
+
 def _in_main_thread() -> bool:
     """Where alone Python takes handlers."""
     return threading.current_thread() is threading.main_thread()
