@@ -155,6 +155,19 @@ def test_folders_of_images_are_videos(videogn: Callable, trained: Path, source: 
     assert named_videos("predict", [str(tmp_path / "images")]) == [f"{tmp_path}/images/b/clip.mp4"]
 
 
+def test_links_in_a_circle_are_no_videos(source: Path, tmp_path: Path) -> None:
+    shutil.copy(source, tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").symlink_to("b.mp4")
+    assert named_videos("predict", [str(tmp_path)]) == [f"{tmp_path}/a.mp4"]
+
+
+def test_a_pipe_is_no_model(videogn: Callable, tmp_path: Path, source: Path) -> None:
+    os.mkfifo(tmp_path / "x.ckpt")
+    os.mkfifo(tmp_path / "result.json")
+    assert "neither a folder nor a file" in videogn("predict", str(tmp_path / "x.ckpt"), str(source)).refusal()
+    assert "its result.json is no file" in videogn("compare", str(tmp_path), str(tmp_path)).refusal()
+
+
 def test_names_that_zero_bytes_end(tmp_path: Path, stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(b"a b.mp4\0c\nd.mp4\0")  # as find -print0 writes them: a name may hold a line break
     assert named_videos("predict", ["-"]) == ["a b.mp4", "c\nd.mp4"]
@@ -407,7 +420,8 @@ def test_a_closed_pipe_is_quiet(trained: Path, source: Path) -> None:
     assert said == "decoder: pyav\n"
 
 
-def test_ctrl_c_leaves_no_half_file(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
+def test_a_signal_leaves_no_half_file(trained: Path, tmp_path: Path, signum: signal.Signals) -> None:
     rng = np.random.default_rng(0)
     write_video(
         tmp_path / "long.mp4", (rng.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(300)), 30, preset="ultrafast"
@@ -426,10 +440,11 @@ def test_ctrl_c_leaves_no_half_file(trained: Path, tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said.decode().splitlines()[-1] == "videogn: stopped: Ctrl-C"
+    assert process.returncode == 128 + signum
+    word = "Ctrl-C" if signum == signal.SIGINT else "what was answered stands; files that were not finished are removed"
+    assert said.decode().splitlines()[-1] == f"videogn: stopped: {word}"
     assert [path.name for path in tmp_path.iterdir()] == ["long.mp4"]
 
 

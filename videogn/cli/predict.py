@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from videogn.cli.files import FilesParser, named_videos
-from videogn.types import InputError
+from videogn.types import InputError, Stopped
 
 if TYPE_CHECKING:  # torch comes with it, and help does not wait for torch
     from videogn.prediction.answer import Prediction
@@ -37,6 +39,7 @@ or out of memory; 2 bad input, or no file could be read. docs/predict.md says wh
 
 def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _stop)
     if options.top < 1:
         raise InputError(f"predict: --top {options.top}: give 1 or more")
     if options.batch_size is not None and options.batch_size < 1:
@@ -81,6 +84,10 @@ def run(arguments: Sequence[str]) -> int:
         for path, error in failures:
             print(f"  {_in_one_line(path)}: {_in_one_line(error)}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(signum, "what was answered stands; files that were not finished are removed")
 
 
 class _Answers:

@@ -70,7 +70,7 @@ def files_below(top: Path, around: Iterable[Path] = ()) -> Iterator[tuple[Path, 
             continue
         seen.add(number)
         entries = listing(folder)
-        yield folder, [e.name for e in entries if e.is_file()]
+        yield folder, [e.name for e in entries if _is_file(e)]
         inside = [e for e in entries if _is_searched(e)]
         waiting += [Path(e.path) for e in reversed(inside) if not e.is_symlink()]
         links += [Path(e.path) for e in inside if e.is_symlink()]
@@ -87,7 +87,21 @@ def listing(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_searched(entry: os.DirEntry[str]) -> bool:
     # The folder lost+found of a disk is its owner's.
-    return entry.is_dir() and not entry.name.startswith(".") and entry.name != "lost+found"
+    return _is_dir(entry) and not entry.name.startswith(".") and entry.name != "lost+found"
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # links that lead in a circle
+        return False
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _number(folder: str | Path) -> tuple[int, int]:

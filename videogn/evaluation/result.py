@@ -132,6 +132,9 @@ def read_result(folder: Path) -> Result:
     Raises:
         InputError: one of them is not there, is of another schema, or is not what `write_result` and `write_scores` wrote.
     """
+    for name in ("result.json", "scores.npz"):
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise InputError(f"{folder}: its {name} is no file; give a finished run")
     try:
         facts = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         if facts["schema"] != SCHEMA:

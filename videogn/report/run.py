@@ -96,6 +96,7 @@ def _entry(result: Result, facts: Mapping[str, Any], index: int) -> dict[str, An
     classes = [_of_class(row, per_class.get(name, {}), matrix[row], names) for row, name in enumerate(names)]
     # A class's top-1 is that of all its videos, dead ones included, as in result.json.
     order = sorted((c for c in classes if c["num_videos"]), key=lambda c: (c["top1"], -c["num_videos"]))
+    worst = [c for c in order if c["top1"] < 1][:_FEW_CLASSES]
     return {
         **facts,
         "pairs": most_confused(matrix, _MOST_PAIRS),
@@ -103,8 +104,10 @@ def _entry(result: Result, facts: Mapping[str, Any], index: int) -> dict[str, An
         "num_wrong": int(matrix.sum() - matrix.trace()),
         "matrix": matrix.tolist() if len(matrix) <= _LARGEST_TABLE else None,
         "per_class": classes,
-        "worst": [c for c in order if c["top1"] < 1][:_FEW_CLASSES],
-        "best": [c for c in sorted(order, key=lambda c: (-c["top1"], -c["num_videos"])) if c["top1"] > 0][:_FEW_CLASSES],
+        "worst": worst,
+        "best": [c for c in sorted(order, key=lambda c: (-c["top1"], -c["num_videos"])) if c["top1"] > 0 and c not in worst][
+            :_FEW_CLASSES
+        ],
         "calibration": reliability_plot("Right answers against their probability", parts) if parts else None,
         "data": {
             "name": facts["name"],

@@ -78,6 +78,8 @@ def checkpoint_path(path: str | Path) -> Path:
         raise InputError(f"{path}: no checkpoint/last.ckpt in this folder; give a run folder or a .ckpt")
     if not path.exists():
         raise InputError(f"{path}: no such run folder or checkpoint; correct the path")
+    if not path.is_dir() and not path.is_file():  # such as a pipe, which would be waited for
+        raise InputError(f"{path}: neither a folder nor a file; give a run folder or a .ckpt")
     return last if path.is_dir() else path
 
 
