@@ -123,6 +123,8 @@ def test_refuses(videogn: Callable, trained: Path, tmp_path: Path, tiny: Sequenc
         (yaml.safe_dump(poisoned), "names 'os.system' under decoder._target_"),
         ("a: [", "cannot be read as a configuration"),
         ("a: !!python/object/apply:os.system ['touch SENTINEL']", "cannot be read as a configuration"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "cannot be read as a configuration"),
+        ("[" * 5000, "cannot be read as a configuration"),
         ("- a", "not a mapping"),
         ("a: 1", "has no model"),
     ):

@@ -411,6 +411,10 @@ def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -
         read_result(tmp_path)
     write_scores(tmp_path, {"ten_clip": scores}, [f"{i}.mp4" for i in range(40)], labels, CLASSES)
     whole = (tmp_path / "scores.npz").read_bytes()
+    with np.load(tmp_path / "scores.npz") as kept:
+        np.savez_compressed(tmp_path / "scores.npz", **kept)
+    with pytest.raises(InputError, match=r"damaged \(ValueError: compressed arrays, which may be of any size"):
+        read_result(tmp_path)
     for damaged in (b"", whole[: len(whole) // 2]):
         (tmp_path / "scores.npz").write_bytes(damaged)
         with pytest.raises(InputError, match=r"(no result|damaged) .*give a finished run"):

@@ -19,6 +19,7 @@ from videogn.prediction.score import device_named
 from videogn.report.media import Example
 from videogn.report.model import Inspection
 from videogn.report.run import write_report
+from videogn.report.settings import plain_yaml
 from videogn.report.several import write_comparison
 from videogn.training.checkpoint import read_checkpoint
 from videogn.types import InputError, OutOfMemory, VideoError
@@ -72,10 +73,10 @@ def _config(folder: Path) -> DictConfig | None:
     """config.yaml, checked; None where there is none."""
     path = folder / "config.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = plain_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(
             f"{path}: cannot be read as a configuration ({type(error).__name__}); bring back the run's own"
         ) from error

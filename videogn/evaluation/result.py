@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -142,6 +143,9 @@ def read_result(folder: Path) -> Result:
                 f"{folder}: its result.json is of schema {facts['schema']}, and this videogn reads schema {SCHEMA}; test its "
                 "checkpoint anew, with videogn evaluate"
             )
+        with zipfile.ZipFile(folder / "scores.npz") as members:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
+                raise ValueError("compressed arrays, which may be of any size; write_scores writes none")
         with (folder / "scores.npz").open("rb") as file, np.load(file) as arrays:
             scores = {
                 name: Scores(arrays[f"{name}/logits"], (), entry["protocol"]["aggregation"], arrays.get(f"{name}/num_views"))

@@ -20,10 +20,27 @@ def read_config(folder: Path) -> tuple[str | None, dict[str, Any]]:
         return None, {}
     text = path.read_text(encoding="utf-8", errors="backslashreplace")
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
+        content = plain_yaml(text)
+    except (yaml.YAMLError, RecursionError):
         content = None
     return text, content if isinstance(content, dict) else {}
+
+
+def plain_yaml(text: str) -> Any:
+    """What a YAML text holds, if nothing in it stands for something else: with aliases, few bytes are any number of values.
+
+    Raises:
+        yaml.YAMLError: no YAML, tags of objects, or aliases, which no configuration of ours has.
+        RecursionError: nested too deeply.
+    """
+    return yaml.load(text, _PlainLoader)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        return super().compose_node(parent, index)
 
 
 def settings(config: Mapping[str, Any]) -> Settings:
