@@ -198,6 +198,13 @@ def test_what_the_system_refuses_is_one_line(videogn: Callable, trained: Path, s
     assert "Traceback" not in done.stderr
 
 
+def test_as_many_scores_as_classes(trained: Path, source: Path) -> None:
+    classifier = package.load(trained)
+    classifier.classes = classifier.classes[:3]
+    with pytest.raises(InputError, match="the model gives 10 scores, and it has 3 classes; it is damaged"):
+        next(classifier.predict(source))
+
+
 def test_csv_parses_back(videogn: Callable, trained: Path, source: Path, tmp_path: Path) -> None:
     odd = tmp_path / 'a, "b"\nc.mp4'
     shutil.copy(source, odd)

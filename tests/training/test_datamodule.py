@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from torch.utils.data._utils import signal_handling
 
 from videogn.dataset.columns import Entry
 from videogn.dataset.manifest import Manifest
@@ -81,9 +82,12 @@ def data(folder: Path, decoder: Any, num_workers: int) -> ClipData:
     ],
 )
 def test_a_worker_that_ends_is_one_line(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], what: Any, message: str, split: str
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: Any, message: str, split: str
 ) -> None:
     """And no hang: a batch that is lost on its way would be waited for without end."""
+    # torch listens for the end of workers once a process, and a Trainer of another test took its handler away with its own.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
     clips = data(tmp_path, Ending(what), 2)
     loader = getattr(clips, f"{split}_dataloader")()
     with pytest.raises(Findings, match=message) as caught, guarded(2, 4, 16):

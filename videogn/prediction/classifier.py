@@ -286,6 +286,8 @@ class Classifier:
         return known if features is None else {**known, "features": features.mean(0, dtype=np.float64).astype(np.float32)}
 
     def _aggregated(self, path: str, scores: Float32[np.ndarray, "V views K"]) -> Float64[np.ndarray, "V K"]:
+        if scores.shape[-1] != len(self.classes):
+            raise InputError(f"the model gives {scores.shape[-1]} scores, and it has {len(self.classes)} classes; it is damaged")
         answers = aggregate(scores, self.protocol.aggregation)
         if not np.isfinite(answers).all():
             raise VideoError(path, "the network gives scores that are no finite numbers")
