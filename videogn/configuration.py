@@ -49,6 +49,7 @@ _VOLATILE = (
     "logger",
     "callback.progress",
     "report_videos",
+    "cases",
 )
 _PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
 _DATASET_PATHS = ("dataset.root", "dataset.path", "dataset.groups", "dataset.annotations", "dataset.exclude")
@@ -142,7 +143,7 @@ def run_application(
             application.show_info(parsed.info, name, overrides)
         elif parsed.cfg is not None:
             application.show_cfg(name, overrides, parsed.cfg, parsed.package, parsed.resolve)
-        elif parsed.multirun:
+        elif parsed.multirun or (sweep is not None and _is_multirun(application, name, overrides)):
             if sweep is None:
                 raise InputError(f"-m: `videogn {name}` takes one configuration; -m is for train")
             config = application.compose_config(name, overrides, RunMode.MULTIRUN)
@@ -160,6 +161,16 @@ def run_application(
     if failure is not None:
         raise failure
     return status
+
+
+def _is_multirun(application: Hydra, name: str, overrides: Sequence[str]) -> bool:
+    """Whether an experiment is one: its file says so, hydra.mode."""
+    if not any(override.startswith("experiment=") for override in overrides):
+        return False
+    return (
+        application.compose_config(name, list(overrides), RunMode.RUN, validate_sweep_overrides=False).hydra.mode
+        == RunMode.MULTIRUN
+    )
 
 
 def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -320,7 +331,9 @@ def config_hash(config: Mapping[str, Any]) -> str:
     """
     leaves = {".".join(map(str, key)): value for key, value in _leaves(config)}
     leaves = {
-        key: _content(value) if isinstance(value, str) and (os.sep in value or key.startswith("dataset.")) else value
+        key: _content(value)
+        if isinstance(value, str) and (os.sep in value or key.startswith("dataset.") or key in _PATHS)
+        else value
         for key, value in leaves.items()
         if not key.startswith(_VOLATILE)
     }

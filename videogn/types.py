@@ -27,6 +27,9 @@ class OutOfMemory(Exception):
     """The device's memory did not suffice: for what, and what would."""
 
 
+PARENT = "VIDEOGN_PARENT"  # the variable that names the process with which a command ends
+
+
 class Stopped(Exception):
     """A signal ended the work after what was done had been saved."""
 

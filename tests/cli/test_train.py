@@ -114,6 +114,15 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["callback=early_stopping", "callback.early_stopping.monitor=val/acc"], r"EarlyStopping: monitor=val/acc; use one of"),
         (["dataset.exclude=true"], r"dataset.exclude=True; give a CSV file"),
         (["total_steps=5", "trainer.max_epochs=2"], r"total_steps=5: the training has 10 steps"),
+        (["base_lr=0.1"], r"base_lr=0.1: stated for how many clips a step\? give base_batch_size as well"),
+        (["base_lr=0", "base_batch_size=8"], r"base_lr=0: give a number above 0, or null"),
+        (["base_lr=0.1", "base_batch_size=8", "optimizer.lr=0.2"], r"optimizer.lr=0.2 and base_lr=0.1, which sets it"),
+        (["base_steps=9", "base_batch_size=8"], r"epochs=1 and base_steps=9: give one of them, and null for the other"),
+        (["epochs=null"], r"epochs=None and base_steps=None: give one of them"),
+        (["schedule=multi_step", "schedule.milestones=[2]"], r"schedule: milestones=2; give shares of the steps"),
+        (["batch_composition=one_group"], r"batch_composition=one_group: the data have no groups; give them as"),
+        (["batch_composition=pure"], r"batch_composition=pure: use one of mixed, one_class, one_group"),
+        (["experiment=moton"], r"experiment=moton: not one of .*; nearest: motion"),
         (["total_steps=true"], r"total_steps=True: give a whole number from 1 up"),
         (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: give a whole number from 1 up"),
         (["loss.label_smoothing=1.5"], r"loss: label_smoothing must be between 0.0 and 1.0.*; correct its values"),
@@ -380,6 +389,19 @@ def test_two_devices(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert sum(c["num_videos"] for c in result["results"][0]["metrics"]["per_class"].values()) == 10
     assert not np.isnan(np.load(tmp_path / "run/scores.npz")["ten_clip/logits"]).any()
+
+
+def test_a_recipe_is_scaled_by_the_clips_of_a_step(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    """20 videos, 2 batches of 4 accumulated to a step: 6 steps of 4 clips are 3 of 8."""
+    recipe = ["base_batch_size=4", "base_lr=0.1", "base_steps=6", "epochs=null", "trainer.accumulate_grad_batches=2"]
+    words = [*recipe, "schedule=multi_step", "schedule.milestones=[0.5]", "trainer.log_every_n_steps=1"]
+    outcome = videogn("train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", *words)
+    assert outcome.status == 0, outcome.err
+    assert "8 clips a step; lr 0.2 = 0.1 x 8 / 4; 3 steps = 6 x 4 / 8, 1.0 epochs" in outcome.err
+    content = torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)
+    assert content["global_step"] == 3
+    assert content["videogn"]["config"]["optimizer"]["lr"] == 0.2
+    assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.02)
 
 
 def test_multirun(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:

@@ -113,3 +113,33 @@ def test_a_balanced_epoch_is_another_each_time_and_the_same_again() -> None:
     assert [key.video for batch in first[:3] for key in batch] != [key.video for batch in first[3:] for key in batch]
     with pytest.raises(InputError, match="resume: class_balanced was 1 when the checkpoint was written and is 0 now"):
         EpochBatches(12, 4, 0).load_state_dict(EpochBatches(12, 4, 0, labels=labels).state_dict())
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=4, max_size=60),
+    st.integers(1, 4),
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.integers(0, 3),
+)
+def test_batches_of_a_kind(kinds: list[int], size: int, ranks: int, clips: int, seed: int) -> None:
+    """No clip twice, and no more steps of several kinds than there are places where one kind ends and another begins."""
+    if len(kinds) * clips < size * ranks:
+        return
+    found = [list(EpochBatches(len(kinds), size, seed, clips, rank, ranks, kinds=np.array(kinds))) for rank in range(ranks)]
+    steps = [[key for batch in parts for key in batch] for parts in zip(*found, strict=True)]
+    assert len(steps) == len(kinds) * clips // (size * ranks)
+    keys = [key for step in steps for key in step]
+    assert len(set(keys)) == len(keys) == len(steps) * size * ranks
+    assert sum(len({kinds[key.video] for key in step}) - 1 for step in steps) <= len(set(kinds)) - 1
+
+
+def test_steps_of_a_kind_come_in_any_order() -> None:
+    kinds = np.repeat(np.arange(4), 8)
+    batches = EpochBatches(32, 4, 0, kinds=kinds)
+    orders = [[int(kinds[batch[0].video]) for batch in batches] for _ in range(2) if take(batches, 0) == []]
+    assert sorted(orders[0]) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert orders[0] != sorted(orders[0])
+    assert orders[0] == [int(kinds[batch[0].video]) for batch in EpochBatches(32, 4, 0, kinds=kinds)]
+    with pytest.raises(InputError, match="resume: alike was 1 when the checkpoint was written and is 0 now"):
+        EpochBatches(32, 4, 0).load_state_dict(batches.state_dict())

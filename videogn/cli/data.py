@@ -7,6 +7,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
 from omegaconf import DictConfig
 
 from videogn.configuration import prepared_dataset
@@ -48,3 +50,17 @@ def write_missing(manifest: Manifest, folder: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(("path", "label", "split"))
             writer.writerows((entry.path, entry.label, entry.split) for entry in manifest.missing)
+
+
+def kinds_of(videos: Manifest, composition: str) -> Int64[np.ndarray, " V"] | None:
+    """What the videos of a batch have in common, of every video; None where batches are mixed."""
+    if composition == "mixed":
+        return None
+    if composition == "one_class":
+        return videos.targets()
+    if any(not entry.group for entry in videos.entries):
+        raise InputError(
+            "batch_composition=one_group: the data have no groups; give them as dataset.groups=FILE or as column `group` of a "
+            "manifest"
+        )
+    return np.unique([entry.group for entry in videos.entries], return_inverse=True)[1]

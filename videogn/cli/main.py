@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 
 from videogn import __version__
-from videogn.types import Findings, InputError, OutOfMemory, Stopped
+from videogn.types import PARENT, Findings, InputError, OutOfMemory, Stopped
 
 # Each command is the module of its name, with run(arguments) -> exit status; imported when asked for, so that help is quick.
 COMMANDS = {
@@ -80,8 +80,14 @@ def _status(arguments: list[str]) -> int:
         if command not in COMMANDS:
             raise InputError(f"{command}: not a command; use one of {', '.join(COMMANDS)}")
         _log_to_stderr()
+        if (parent := os.environ.pop(PARENT, "")).isdecimal():
+            _end_with(signal.SIGTERM)
+            if os.getppid() != int(parent):
+                raise Stopped(signal.SIGTERM, "the command that started this one is gone")
         if not _is_first_process():
-            _follow_first_process()
+            # Training listens to Ctrl-C later; until then it is left to the first process.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _end_with(signal.SIGKILL)
         # For the classes that ./conf names. Last, so that no file there takes the place of a library.
         sys.path.append(os.getcwd())
         return importlib.import_module(f"videogn.cli.{command}").run(rest)
@@ -127,12 +133,11 @@ def _is_first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _follow_first_process() -> None:
-    """The process of another device leaves Ctrl-C to the first, until training listens, and ends when its parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with(signum: int) -> None:
+    """Be sent `signum` when the parent ends, however it does."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signum)
 
 
 def _say(line: str, status: int) -> int:

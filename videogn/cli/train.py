@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     stored = stored_configuration(arguments, "resume", free, "a run goes on as it began; start another with the new value")
     task = functools.partial(train, arguments)
     if stored is None:
-        return run_application("train", arguments, task, sweep=functools.partial(sweep, check=check_values))
+        return run_application("train", arguments, task, sweep=functools.partial(sweep, arguments, check_values))
     if {"-m", "--multirun"} & set(arguments):
         raise InputError("resume= with -m: resume= is for a single run; the command of a multirun goes on with it by itself")
     return run_application("resume", arguments, task, stored)
@@ -47,7 +47,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     # Imported once the command line is known to be sound: torch and Lightning take seconds.
     import torch
 
-    from videogn.cli.data import bad_fraction, read_data, write_missing
+    from videogn.cli.data import bad_fraction, kinds_of, read_data, write_missing
     from videogn.cli.output import TestedData, finish, make_folder, shown, write_config
     from videogn.cli.weights import start_from
     from videogn.dataset.shared_memory import shared_memory_warning
@@ -62,6 +62,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.progress import TrainingProgress
     from videogn.training.quarantine import Quarantine
     from videogn.training.quiet import guarded, quiet
+    from videogn.training.recipe import Recipe
     from videogn.training.trained_data import NAME, refuse_other_data, trained_on
     from videogn.transform.mixing import Mixing
 
@@ -90,7 +91,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     frozen = fine_tuning.frozen(network)
 
     choices = HydraConfig.get().runtime.choices
-    name = f"{dataset.name}_{choices.get('model')}_{choices.get('norm')}" if resume is None else "resumed"
+    named = choices.get("experiment") or f"{dataset.name}_{choices.get('model')}_{choices.get('norm')}"
+    name = named if resume is None else "resumed"
     out = _run_folder(config, name, resume)
     config.out = str(out)
     last = LastCheckpoint(out / "checkpoint" / "last.ckpt")
@@ -104,13 +106,30 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         logger=loggers or False,
         callbacks=[*callbacks, Freeze(frozen), PreciseStatistics(), last, progress, StopTest(untested)],
         default_root_dir=str(out),
+        **({} if config.get("base_steps") is None else {"max_epochs": -1}),  # how many is known below
     )
+
+    kinds = kinds_of(train_split, config.get("batch_composition", "mixed"))
 
     def batches(rank: int, num_ranks: int) -> EpochBatches:
         labels = train_split.targets() if config.get("class_balanced") else None
-        return EpochBatches(len(train_split), config.batch_size, config.seed, config.clips_per_video, rank, num_ranks, labels)
+        drawn = len(train_split), config.batch_size, config.seed, config.clips_per_video
+        return EpochBatches(*drawn, rank, num_ranks, labels, kinds)
 
-    steps_per_epoch, num_steps = _steps(trainer, len(batches(0, trainer.world_size)))
+    steps_per_epoch = _steps_per_epoch(trainer, len(batches(0, trainer.world_size)))
+    clips_a_step = config.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+    recipe = None
+    if config.get("base_batch_size") is not None:
+        recipe = Recipe(config.base_batch_size, config.base_lr, config.base_steps)
+        if (lr := recipe.lr(clips_a_step)) is not None:
+            given = [word for word in HydraConfig.get().overrides.task if word.startswith("optimizer.lr=")]
+            if given and resume is None:
+                raise InputError(f"{given[0]} and base_lr={config.base_lr}, which sets it; leave one out (base_lr=null)")
+            config.optimizer.lr = lr
+        if (steps := recipe.steps(clips_a_step)) is not None:
+            trainer.fit_loop.epoch_loop.max_steps = steps
+            trainer.fit_loop.max_epochs = -(-steps // steps_per_epoch)
+    num_steps = _num_steps(trainer, steps_per_epoch)
     if config.total_steps is None:
         config.total_steps = num_steps if num_steps < math.inf else steps_per_epoch * config.epochs
     stored = resolved(config)
@@ -163,6 +182,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         size = f"{parameters:,} parameters" + (f", of which {left:,} are frozen" if left else "")
         steps = f"{steps_per_epoch} step{'s' if steps_per_epoch > 1 else ''} an epoch"
         _log.info("%s: %s; %s; %s", name, size, steps, shown(out))
+        if recipe is not None:
+            _log.info("%s", recipe.describe(clips_a_step, steps_per_epoch))
 
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():
@@ -201,15 +222,19 @@ def _check_watched(callbacks: Sequence[Any], metrics: Sequence[str]) -> None:
             raise InputError(f"{type(callback).__name__}: monitor={metric}; use one of {', '.join(metrics)}")
 
 
-def _steps(trainer: Any, num_batches: int) -> tuple[int, float]:
-    """The optimiser's steps in an epoch, and in the training."""
+def _steps_per_epoch(trainer: Any, num_batches: int) -> int:
+    """The optimiser's."""
     if trainer.accumulate_grad_batches < 1:
         raise InputError(f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}: give a whole number from 1 up")
     limit = trainer.limit_train_batches
     num_batches = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
-    in_epoch = -(-num_batches // trainer.accumulate_grad_batches)
+    return -(-num_batches // trainer.accumulate_grad_batches)
+
+
+def _num_steps(trainer: Any, steps_per_epoch: int) -> float:
+    """The optimiser's in the training."""
     epochs, steps = (count if count is not None and count >= 0 else math.inf for count in (trainer.max_epochs, trainer.max_steps))
-    return in_epoch, min(in_epoch * epochs, steps)
+    return min(steps_per_epoch * epochs, steps)
 
 
 def _run_folder(config: DictConfig, name: str, resume: Path | None) -> Path:

@@ -16,10 +16,11 @@ _LOWEST = {
     "frame_stride": 1,
     "crop_size": 1,
     "clips_per_video": 1,
-    "epochs": 1,
     "num_workers": 0,
     "seed": 0,
 }
+
+_COUNTS_OR_NULL = ("epochs", "base_batch_size", "base_steps", "total_steps")
 
 
 def check_counts(config: DictConfig, keys: Iterable[str]) -> None:
@@ -41,8 +42,11 @@ def check_values(config: DictConfig) -> None:
     for key in ("class_balanced", "norm_weight_decay"):
         if not isinstance(config.get(key, False), bool):
             raise InputError(f"{key}={config[key]}: give true or false")
-    if config.get("total_steps") is not None:
-        check_counts(config, ["total_steps"])
+    composition = config.get("batch_composition", "mixed")
+    if composition not in (known := ("mixed", "one_class", "one_group")):
+        raise InputError(f"batch_composition={composition}: use one of {', '.join(known)}")
+    check_counts(config, [key for key in _COUNTS_OR_NULL if config.get(key) is not None])
+    _check_recipe(config)
     if not isinstance(config.get("out"), (str, NoneType)):
         raise InputError(f"out={config.out}: give a folder")
     for key in ("appearance", "mixing"):
@@ -58,3 +62,16 @@ def check_values(config: DictConfig) -> None:
         if len(numbers) != 3 or not all(isinstance(n, (int, float)) and (key == "mean" or n > 0) for n in numbers):
             rule = "three numbers" if key == "mean" else "three numbers above 0"
             raise InputError(f"{key}={value}: give {rule}, for R, G and B on the 0..255 scale, as {key}=[114.75,114.75,114.75]")
+
+
+def _check_recipe(config: DictConfig) -> None:
+    """Raises InputError: a recipe without the clips a step that it is stated for, or two lengths of the training, or none."""
+    base, lr, steps = (config.get(f"base_{name}") for name in ("batch_size", "lr", "steps"))
+    if lr is not None and not is_positive(lr):
+        raise InputError(f"base_lr={lr}: give a number above 0, or null for optimizer.lr as it is")
+    for key, value in (("base_lr", lr), ("base_steps", steps)):
+        if base is None and value is not None:
+            raise InputError(f"{key}={value}: stated for how many clips a step? give base_batch_size as well")
+    if (config.get("epochs") is None) == (steps is None):
+        given = f"epochs={config.get('epochs')} and base_steps={steps}"
+        raise InputError(f"{given}: give one of them, and null for the other; both say how long to train")

@@ -118,5 +118,6 @@ class ClassFolder:
                 notes.append(f"no val folder: a fifth of train is val, dataset.split_seed={self._split_seed}")
             if group_of is not None:
                 check_apart([group_of[path] for path in paths], splits, paths, str(self._groups))
-        entries = [Entry(p, label, p, split) for p, label, split in zip(paths, labels, splits, strict=True)]
+        named = [group_of[path] for path in paths] if group_of is not None else [""] * len(paths)
+        entries = [Entry(p, label, p, split, 0, g) for p, label, split, g in zip(paths, labels, splits, named, strict=True)]
         return entries, notes

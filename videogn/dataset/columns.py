@@ -26,6 +26,7 @@ class Entry(NamedTuple):
         video_id: of the recording.
         split: train, val or test.
         num_bytes: size of the file when it was verified by a full decode; 0 where it was not.
+        group: what it has in common with others, such as the recording, the person, the place; "" where that is not known.
     """
 
     path: str
@@ -33,6 +34,7 @@ class Entry(NamedTuple):
     video_id: str
     split: str
     num_bytes: int = 0
+    group: str = ""
 
 
 class Texts:
@@ -85,9 +87,10 @@ class Entries(Sequence[Entry]):
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         columns = list(zip(*entries, strict=True)) or [()] * len(Entry._fields)
-        paths, labels, video_ids, splits, num_bytes = columns
+        paths, labels, video_ids, splits, num_bytes, groups = columns
         self._paths = Texts(paths)
         self._video_ids = None if video_ids == paths else Texts(video_ids)
+        self._groups = Texts(groups) if any(groups) else None
         self.label_names = tuple(dict.fromkeys(labels))
         number = {label: place for place, label in enumerate(self.label_names)}
         self.label_numbers = np.array([number[label] for label in labels], np.int64)
@@ -103,24 +106,31 @@ class Entries(Sequence[Entry]):
         row = range(len(self))[index]
         path = self._paths[row]
         label, split = self.label_names[self.label_numbers[row]], SPLITS[self.split_numbers[row]]
-        return Entry(path, label, path if self._video_ids is None else self._video_ids[row], split, int(self.num_bytes[row]))
+        video_id = path if self._video_ids is None else self._video_ids[row]
+        group = "" if self._groups is None else self._groups[row]
+        return Entry(path, label, video_id, split, int(self.num_bytes[row]), group)
 
     def __iter__(self) -> Iterator[Entry]:
         paths = list(self._paths)
         labels = [self.label_names[number] for number in self.label_numbers.tolist()]
         splits = [SPLITS[number] for number in self.split_numbers.tolist()]
-        return map(Entry, paths, labels, self._video_ids or paths, splits, self.num_bytes.tolist())
+        return map(Entry, paths, labels, self._video_ids or paths, splits, self.num_bytes.tolist(), self.groups())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 
+    def groups(self) -> list[str]:
+        """Of every row."""
+        return [""] * len(self) if self._groups is None else list(self._groups)
+
     def take(self, rows: Int64[np.ndarray, " V"]) -> Entries:
         """Those of these rows, in their order."""
         taken = copy(self)
         taken._paths = self._paths.take(rows)
         taken._video_ids = None if self._video_ids is None else self._video_ids.take(rows)
+        taken._groups = None if self._groups is None else self._groups.take(rows)
         for name in ("label_numbers", "split_numbers", "num_bytes"):
             setattr(taken, name, getattr(self, name)[rows])
         return taken

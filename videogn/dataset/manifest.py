@@ -1,8 +1,8 @@
 """A manifest: which videos there are, what each shows, and which split it belongs to.
 
-A CSV with the columns path, label, video_id, split. `path` is relative to the manifest's folder or to `root`; `video_id`
-names the recording (default: the path), so that two files of one recording cannot stand in two splits; `split` is train, val or
-test.
+A CSV with the columns path, label, video_id, split and, if wanted, group. `path` is relative to the manifest's folder or to
+`root`; `video_id` names the recording (default: the path), so that two files of one recording cannot stand in two splits;
+`split` is train, val or test; `group` is what a video has in common with others.
 """
 
 from __future__ import annotations
@@ -296,13 +296,14 @@ class ManifestFile:
         absent = [column for column in ("path", "label", "split") if column not in columns]
         if absent:
             raise InputError(
-                f"{self._path} line 1: no column {absent[0]!r}; the columns are path, label, video_id, split "
-                "(video_id may be left out)"
+                f"{self._path} line 1: no column {absent[0]!r}; the columns are path, label, video_id, split, group "
+                "(video_id and group may be left out)"
             )
         classes = read_classes(self._classes) if self._classes is not None else None
         known = None if classes is None else set(classes)
         path_at, label_at, split_at = map(columns.index, ("path", "label", "split"))
-        id_at, bytes_at = (columns.index(column) if column in columns else None for column in ("video_id", "num_bytes"))
+        optional = ("video_id", "num_bytes", "group")
+        id_at, bytes_at, group_at = (columns.index(column) if column in columns else None for column in optional)
         entries, lines = [], []
         for line, row in rows:
             path, label, split = row[path_at], row[label_at].strip(), row[split_at].strip()
@@ -315,7 +316,8 @@ class ManifestFile:
             if size and not (size.isdecimal() and len(size) <= _MAX_DIGITS):
                 raise InputError(f"{self._path} line {line}: num_bytes is {size!r}; give the size of the file, or nothing")
             video_id = row[id_at] if id_at is not None else ""
-            entries.append(Entry(path, label, video_id or path, split, int(size or 0)))
+            group = row[group_at] if group_at is not None else ""
+            entries.append(Entry(path, label, video_id or path, split, int(size or 0), group))
             lines.append(line)
         at = lambda row: f"{self._path} line {lines[row]}"  # noqa: E731
         return validated(self._root, entries, classes, str(self._path), missing=self._missing, at=at)

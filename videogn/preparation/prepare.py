@@ -23,7 +23,8 @@ from videogn.types import Findings, InputError
 
 WORK = "videogn.preparation.job:prepare_video"
 COLUMNS = (
-    *("path", "label", "video_id", "split", "num_bytes", "num_frames", "fps", "height", "width", "codec", "duration_seconds"),
+    *("path", "label", "video_id", "split", "group"),
+    *("num_bytes", "num_frames", "fps", "height", "width", "codec", "duration_seconds"),
     *("sha256", "status", "source", "source_sha256"),
 )
 
@@ -234,12 +235,14 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 def _manifest_row(row: Row, root: Path, is_written: bool) -> list[Any]:
     entry, facts, source = row.entry, row.facts, row.source
+    known = entry.label, entry.video_id, entry.split, entry.group
     if facts is None:
         path = str((root / entry.path).absolute()) if is_written else entry.path
-        return [path, entry.label, entry.video_id, entry.split, 0, *[""] * 7, row.reason, entry.path, ""]
+        return [path, *known, 0, *[""] * 7, row.reason, entry.path, ""]
     assert source is not None
     return [
-        *(row.file, entry.label, entry.video_id, entry.split, facts.num_bytes if facts.status == OK else 0, facts.num_frames),
+        *(row.file, *known),
+        *(facts.num_bytes if facts.status == OK else 0, facts.num_frames),
         *(facts.fps, facts.height, facts.width, facts.codec, facts.duration_seconds, facts.sha256, source.status, entry.path),
         source.sha256,
     ]

@@ -23,6 +23,8 @@ class EpochBatches:
         5 videos, batch_size 2, 1 rank, order 3 0 4 1 2: the batches (3 0) and (4 1)
         2 videos, clips_per_video 2, batch_size 2, order 1 0: the batches (1 1), clips 0 and 1 of it, and (0 0)
         5 videos of the labels a a a a b, balanced: 2 or 3 draws of a, each of another video, and 3 or 2 of b
+        5 videos of the kinds a b a b b, alike, batch_size 2: (a a) and (b b) in either order, the third b left out; or, where the
+        b come first, (b b) and (b a), the second a left out
 
     The object is a place in the sequence of epochs: iterating goes from there to the epoch's end and starts the next epoch
     after it. `advance` is called by the loader for every batch that training has taken, so batches fetched ahead do not count.
@@ -34,6 +36,8 @@ class EpochBatches:
         clips_per_video: repeated augmentation (Hoffer et al., arXiv:1901.09335).
         rank, num_ranks: this process among all.
         labels: the class of every video, to balance by; None takes the videos as they are.
+        kinds: something of every video, such as its class or its source: a step is of one kind, but where those of an epoch run
+            out and the next begin. None mixes them.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class EpochBatches:
         rank: int = 0,
         num_ranks: int = 1,
         labels: Int64[np.ndarray, " V"] | None = None,
+        kinds: Int64[np.ndarray, " V"] | None = None,
     ) -> None:
         self._num_videos = num_videos
         self._batch_size = batch_size
@@ -53,6 +58,7 @@ class EpochBatches:
         self._rank = rank
         self._num_ranks = num_ranks
         self._labels = labels
+        self._kinds = kinds
         self.epoch = 0
         self.consumed = 0  # batches of this epoch that training has taken
         if len(self) == 0:
@@ -95,10 +101,16 @@ class EpochBatches:
         drawn: Counter[int] = Counter()
         keys = []
         videos = rng.permutation(self._num_videos) if self._labels is None else _balanced(self._labels, rng)
+        if self._kinds is not None:
+            places = rng.permutation(self._kinds.max() + 1)[self._kinds[videos]]
+            videos = videos[np.argsort(places, kind="stable")]
         for video in videos.tolist():
             first = drawn[video] * self._clips_per_video
             drawn[video] += 1
             keys += [ClipKey(self.epoch, video, first + clip) for clip in range(self._clips_per_video)]
+        if self._kinds is not None:
+            step = self._batch_size * self._num_ranks
+            keys = [key for start in rng.permutation(len(self)).tolist() for key in keys[start * step : (start + 1) * step]]
         return keys
 
     def _shape(self) -> dict[str, int]:
@@ -108,6 +120,7 @@ class EpochBatches:
             "global_batch_size": self._batch_size * self._num_ranks,
             "seed": self._seed,
             "class_balanced": int(self._labels is not None),
+            "alike": int(self._kinds is not None),
         }
 
 

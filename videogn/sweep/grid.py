@@ -1,51 +1,125 @@
-"""Every combination of the values on the command line."""
+"""Every combination of the values on the command line and in an experiment."""
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from videogn.configuration import instantiate
+from videogn.configuration import config_hash, instantiate, prepared_dataset
+from videogn.sweep.job import Job
+from videogn.sweep.ledger import write_jobs
+from videogn.sweep.run import run_jobs
+from videogn.types import InputError
 
 
 def sweep(
+    arguments: Sequence[str],
+    check: Callable[[DictConfig], None],
     context: HydraContext,
     task: TaskFunction,
     config: DictConfig,
     overrides: list[str],
-    check: Callable[[DictConfig], None],
 ) -> None:
-    """Hand every combination to the launcher of `hydra/launcher=`.
+    """Run every combination, each in a folder named by the hash of its configuration.
 
-    As Hydra's basic sweeper, but nothing is written: every job is composed and given to `check` before the first begins.
-    Hydra takes plugins from a package hydra_plugins only, and we put nothing but videogn into site-packages, so our launcher
-    is built here.
+    As Hydra's basic sweeper, with four differences: every job is composed and given to `check` before the first begins; the
+    command line replaces what an experiment varies (hydra.sweeper.params) in place of multiplying it; `cases` of an experiment
+    are values that vary together; and a launcher of videogn's is built here, since Hydra takes plugins from a package
+    hydra_plugins only, and we put nothing but videogn into site-packages.
+
+    Args:
+        arguments: the command line of videogn.
+        check: raises InputError where a job cannot be.
+        config: with the values that the sweep does not vary.
+        overrides: the words of the command line that are values.
     """
-    if str(config.hydra.launcher._target_).startswith("videogn."):
-        launcher = instantiate(config.hydra.launcher)
-        launcher.setup(hydra_context=context, task_function=task, config=config)
-    else:
+    words = combinations(context, overrides, _params(config), _cases(config))
+    compose = functools.partial(_composed, context, config, check)
+    if not str(config.hydra.launcher._target_).startswith("videogn."):
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
-    jobs = combinations(context, overrides)
-    for job in jobs:
-        check(context.config_loader.load_sweep_config(config, job))
-    launcher.launch(jobs, initial_job_idx=0)
+        for job in words:
+            compose(job)
+        launcher.launch(words, initial_job_idx=0)
+        return
+    launcher = instantiate(config.hydra.launcher)
+    folder = sweep_folder(config, overrides)
+    jobs = [job_of(compose(job), job, folder) for job in words]
+    write_jobs(folder, jobs, shlex.join(["videogn", "train", *arguments]))
+    run_jobs(launcher, jobs)
 
 
-def combinations(context: HydraContext, overrides: list[str]) -> list[list[str]]:
-    """The command line of every job, the last key varying fastest."""
+def combinations(
+    context: HydraContext,
+    overrides: Sequence[str],
+    params: Sequence[str] = (),
+    cases: Sequence[Sequence[str]] = (),
+) -> list[list[str]]:
+    """The command line of every job, the last key varying fastest.
+
+    Args:
+        overrides: of the command line; a key that stands in `params` or `cases` too is taken from here.
+        params: of an experiment, KEY=VALUES each.
+        cases: of an experiment, values that vary together.
+    """
+    parser = OverridesParser.create(config_loader=context.config_loader)
+    given = parser.parse_overrides(list(overrides))
+    keys = {override.get_key_element().lstrip("+~") for override in given}
+    own = [override for override in parser.parse_overrides(list(params)) if override.get_key_element() not in keys]
     choices = []
-    for override in OverridesParser.create(config_loader=context.config_loader).parse_overrides(overrides):
+    for override in (*given, *own):
         key = override.get_key_element()
         if override.is_sweep_override():
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            choices.append([[f"{key}={value}"] for value in override.sweep_string_iterator()])
         elif override.is_delete():
-            choices.append([str(override.input_line)])
+            choices.append([[str(override.input_line)]])
         else:
-            choices.append([f"{key}={override.get_value_element_as_str()}"])
-    return [list(job) for job in itertools.product(*choices)]
+            choices.append([[f"{key}={override.get_value_element_as_str()}"]])
+    if cases:
+        left = [[word for word in case if word.split("=", 1)[0] not in keys] for case in cases]
+        choices.append([list(case) for case in dict.fromkeys(map(tuple, left))])
+    return [list(itertools.chain(*job)) for job in itertools.product(*choices)]
+
+
+def sweep_folder(config: DictConfig, overrides: Sequence[str]) -> Path:
+    """runs/sweep/NAME: NAME is that of `sweep=`, of the experiment, or the keys that have several values."""
+    experiment = config.hydra.runtime.choices.get("experiment")
+    swept = [key for key, _, value in (word.partition("=") for word in overrides) if "," in value or "(" in value]
+    return Path("runs") / "sweep" / (config.sweep or experiment or "_".join(swept) or "single")
+
+
+def job_of(config: DictConfig, overrides: Sequence[str], folder: Path) -> Job:
+    """The job of a composed configuration; its data are written now, if it is data that we write: they are part of its name."""
+    prepared_dataset(config.dataset)
+    with open_dict(config):
+        config.out = ""  # where a job lies does not say what it is
+    identity = config_hash(OmegaConf.to_container(config, resolve=True))  # pyright: ignore[reportArgumentType]
+    return Job(list(overrides), folder / identity)
+
+
+def _composed(context: HydraContext, config: DictConfig, check: Callable[[DictConfig], None], overrides: list[str]) -> DictConfig:
+    job = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(job):
+        del job["hydra"]
+    check(job)
+    return job
+
+
+def _params(config: DictConfig) -> list[str]:
+    params: Any = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
+    return [f"{key}={value}" for key, value in params.items()]
+
+
+def _cases(config: DictConfig) -> list[list[str]]:
+    cases: Any = OmegaConf.to_container(config.cases) if config.get("cases") is not None else []
+    if not isinstance(cases, list) or not all(isinstance(case, dict) and case for case in cases):
+        raise InputError(f"cases={cases}: give a list of KEY: VALUE, such as [{{clip_length: 32, batch_size: 8}}], or null")
+    return [[f"{key}={value}" for key, value in case.items()] for case in cases]

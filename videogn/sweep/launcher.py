@@ -1,147 +1,150 @@
-"""Each job of a multirun in a process of its own: `python -m videogn train ...`."""
+"""Each job of a sweep in a process of its own: `python -m videogn train ...`."""
 
 from __future__ import annotations
 
-import json
-import logging
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from types import FrameType
 
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.console import Console
-from rich.table import Table
+from videogn.configuration import quoted
+from videogn.number import is_count, is_positive
+from videogn.sweep.job import LOG, Job
+from videogn.types import PARENT, InputError, Stopped
 
-from videogn.configuration import config_hash, prepared_dataset, quoted
-from videogn.types import Findings, Stopped
-
-_log = logging.getLogger(__name__)
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 60.0  # for a job to save its checkpoint
 
 
 @dataclass
-class Job:
-    """One combination of values.
+class _Running:
+    job: Job
+    slot: int
+    process: subprocess.Popen[bytes]
+    start: float
+    told: float | None = None  # when it was told to end, its time being over
 
-    Attributes:
-        overrides: its command line.
-        folder: its run folder, named by the hash of its configuration.
-        status: of its process; None before it ran.
-        seconds: that it took here.
+
+class ProcessLauncher:
+    """Runs jobs on this machine; what one prints goes to log.txt in its folder.
+
+    A job whose folder another process holds is waited for, and run if that one leaves it unfinished. When this process ends,
+    however it ends, its jobs are told to save and end too (on Linux; elsewhere they go on, and hold their folders).
+
+    Args:
+        num_parallel: jobs at a time. The GPUs of this machine (CUDA_VISIBLE_DEVICES, else all) are divided among them evenly;
+            where there are fewer GPUs than jobs, they share. On CPUs each gets as many threads as its share of the cores.
+        time_limit_hours: for a job; then it is told to save and end, and counts as failed. null: none.
     """
 
-    overrides: list[str]
-    folder: Path
-    status: int | None = None
-    seconds: float = 0.0
+    def __init__(self, num_parallel: int = 1, time_limit_hours: float | None = None) -> None:
+        if not is_count(num_parallel, 1):
+            raise InputError(f"hydra.launcher.num_parallel={num_parallel}: give a whole number from 1 up")
+        if time_limit_hours is not None and not is_positive(time_limit_hours):
+            raise InputError(f"hydra.launcher.time_limit_hours={time_limit_hours}: give hours above 0, or null")
+        self._num_parallel = num_parallel
+        self._limit = None if time_limit_hours is None else time_limit_hours * 3600
+        self._running: list[_Running] = []
+        self._signum = 0
 
-    def result(self) -> dict[str, Any] | None:
-        """result.json, if the job has got that far."""
-        file = self.folder / "result.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    def run(self, jobs: Iterator[Job], say: Callable[[str], None], ended: Callable[[Job, float], None]) -> None:
+        environments = _environments(self._num_parallel)
+        held: list[Job] = []  # by other processes
+        before = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            exhausted = False
+            while not exhausted or held or self._running:
+                while not exhausted and len(self._running) < self._num_parallel and not self._signum:
+                    if (job := next(jobs, None)) is None:
+                        exhausted = True
+                    elif not self._start(job, environments):
+                        say(f"  {job.folder}: another process runs it; waiting for it at the end")
+                        held.append(job)
+                if exhausted and not self._signum and len(self._running) < self._num_parallel:
+                    for job in list(held):
+                        if job.result() is not None:
+                            held.remove(job)
+                            ended(job, 0.0)
+                        elif len(self._running) < self._num_parallel and self._start(job, environments):
+                            held.remove(job)
+                self._end(ended)
+                if self._signum and not self._running:
+                    raise Stopped(self._signum, "the sweep; the same command goes on with it")
+                time.sleep(_POLL_SECONDS)
+        finally:
+            for one in self._running:  # an error of ours
+                one.process.terminate()
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
 
+    def _start(self, job: Job, environments: list[dict[str, str]]) -> bool:
+        """False where another process holds the job."""
+        if (lock := job.lock()) is None:
+            return False
+        taken = {one.slot for one in self._running}
+        slot = next(place for place in range(self._num_parallel) if place not in taken)
+        job.begin()
+        command = [sys.executable, "-m", "videogn", *quoted(job.arguments())]
+        variables = {**os.environ, **environments[slot], PARENT: str(os.getpid())}
+        with (job.folder / LOG).open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal reaches it once, through us.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=variables,
+                pass_fds=[lock],
+                start_new_session=True,
+            )
+        os.close(lock)  # the job's own copy holds the folder
+        self._running.append(_Running(job, slot, process, time.monotonic()))
+        return True
 
-class ProcessLauncher(Launcher):
-    """Runs the jobs one after the other; a job that fails is named at once and the others go on.
-
-    A job whose folder holds a result is done and is not run again; one that was interrupted goes on from its last.ckpt.
-    What a job prints goes to log.txt in its folder.
-    """
-
-    def __init__(self) -> None:
-        self._context: HydraContext | None = None
-        self._config: DictConfig | None = None
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._context = hydra_context
-        self._config = config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        jobs = [self._job(list(overrides)) for overrides in job_overrides]
-        varying = {o for job in jobs for o in job.overrides} - set.intersection(*(set(job.overrides) for job in jobs))
-        console = Console(stderr=True, highlight=False)
-        for number, job in enumerate(jobs, start=1):
-            name = " ".join(o for o in job.overrides if o in varying) or "the only job"
-            if job.result() is not None:
-                console.print(f"job {number}/{len(jobs)}  {name}  done before", markup=False, soft_wrap=True)
-                job.status = 0
+    def _end(self, ended: Callable[[Job, float], None]) -> None:
+        """See which have ended, and end those whose time is over."""
+        for one in list(self._running):
+            seconds = time.monotonic() - one.start
+            status = one.process.poll()
+            if status is None:
+                if self._limit is not None and seconds > self._limit:
+                    if one.told is None:
+                        one.told = time.monotonic()
+                        one.process.terminate()
+                    elif time.monotonic() - one.told > _GRACE_SECONDS:
+                        one.process.kill()
                 continue
-            console.print(f"job {number}/{len(jobs)}  {name}  {job.folder}", markup=False, soft_wrap=True)
-            self._run(job)
-            if job.status:
-                last = _last_line(job.folder / "log.txt")
-                console.print(f"  failed with status {job.status}: {last}", markup=False, soft_wrap=True)
-        Console().print(_table(jobs, varying))
-        failed = sum(1 for job in jobs if job.status)
-        if failed:
-            raise Findings(f"{failed} of {len(jobs)} jobs failed; the same command runs them again and skips what is done")
-        return []
+            self._running.remove(one)
+            if status == 0 and one.job.result() is None:
+                one.job.fail(status, f"ended without a result: {one.job.last_line()}")
+            elif status and one.told is not None:
+                one.job.fail(status, f"over its time limit of {self._limit:.0f} s; the same command goes on with it")
+            elif status and not self._signum:
+                one.job.fail(status, one.job.last_line())
+            ended(one.job, seconds)
 
-    def _job(self, overrides: list[str]) -> Job:
-        assert self._context is not None
-        assert self._config is not None
-        config = self._context.config_loader.load_sweep_config(self._config, overrides)
-        name = config.sweep or "_".join(_swept_keys(self._config)) or "single"
-        with open_dict(config):
-            del config["hydra"]
-        # Written now, if it is data that we write: a job is named by the content of its data.
-        prepared_dataset(config.dataset)
-        with open_dict(config):
-            config.out = ""  # where a job lies does not say what it is
-        identity = config_hash(OmegaConf.to_container(config, resolve=True))  # pyright: ignore[reportArgumentType]
-        return Job(overrides, Path("runs") / "sweep" / name / identity)
-
-    def _run(self, job: Job) -> None:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        last = job.folder / "checkpoint" / "last.ckpt"
-        arguments = [f"resume={job.folder}"] if last.is_file() else [*job.overrides, f"out={job.folder}"]
-        command = [sys.executable, "-m", "videogn", "train", *quoted(arguments)]
-        start = time.monotonic()
-        with (job.folder / "log.txt").open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-            try:
-                job.status = process.wait()
-            except KeyboardInterrupt:
-                # The terminal has told the job too; it saves its checkpoint first.
-                process.wait()
-                raise Stopped(signal.SIGINT, "the multirun; the same command goes on with it") from None
-        job.seconds = time.monotonic() - start
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        """Pass it on: a job saves its checkpoint on the first signal, and ends at once on the second."""
+        self._signum = signum
+        for one in self._running:
+            one.process.send_signal(signum)
 
 
-def _swept_keys(config: DictConfig) -> list[str]:
-    """The keys on the command line that have several values."""
-    words = [str(word).split("=", 1) for word in config.hydra.overrides.task]
-    return [key for key, *value in words if value and ("," in value[0] or "(" in value[0])]
+def _environments(num_parallel: int) -> list[dict[str, str]]:
+    """Of each place for a job: which GPUs it sees, or how many threads it takes."""
+    if num_parallel == 1:
+        return [{}]
+    import torch
 
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
-    return lines[-1] if lines else "no output"
-
-
-def _table(jobs: Sequence[Job], varying: set[str]) -> Table:
-    keys = list(dict.fromkeys(o.split("=", 1)[0] for job in jobs for o in job.overrides if o in varying))
-    table = Table(title=None)
-    for column in (*keys, "state", "protocol", "top-1", "loss", "time"):
-        table.add_column(column, justify="right" if column in ("top-1", "loss", "time") else "left")
-    for job in jobs:
-        values = dict(o.split("=", 1) for o in job.overrides if "=" in o)
-        state = "done" if job.status == 0 else f"failed, exit {job.status}"
-        row = [values.get(key, "") for key in keys]
-        result = job.result() or {"results": [], "timing": {}}
-        seconds = result["timing"].get("total_seconds")
-        for entry in result["results"] or [None]:
-            facts = ["", "", ""]
-            if entry is not None:
-                metrics = entry["metrics"]
-                loss = metrics["loss"]
-                facts = [entry["name"], f"{metrics['top1']:.1%}", "" if loss is None else f"{loss:.3f}"]
-            table.add_row(*row, state, *facts, "" if seconds is None else f"{seconds:.0f} s")
-    return table
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = [str(gpu) for gpu in range(torch.cuda.device_count())] if named is None else [g for g in named.split(",") if g]
+    if not gpus or not torch.cuda.is_available():
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return [{"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // num_parallel)))}] * num_parallel
+    share = max(1, len(gpus) // num_parallel)
+    places = [[gpus[(place * share + i) % len(gpus)] for i in range(share)] for place in range(num_parallel)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(place)} for place in places]

@@ -27,7 +27,8 @@ def kept_data(checkpoint: Checkpoint) -> Manifest | None:
     try:
         with list_path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.reader(file))[1:]
-        entries = [Entry(path, label, video_id, split, int(size)) for path, label, video_id, split, size in rows]
+        # A list from before there were groups has five columns.
+        entries = [Entry(path, label, video, split, int(size), *group) for path, label, video, split, size, *group in rows]
         manifest = Manifest(list_path.parent, entries, checkpoint.classes)
     except (OSError, ValueError, csv.Error):
         return None

@@ -1,0 +1,160 @@
+"""A multirun as a user runs it, and what is left of it when it is killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere jobs outlive a sweep that is killed, and hold their folders"
+)
+SECONDS = 120.0
+
+
+@pytest.fixture
+def base(tiny: Sequence[str], trained: Path) -> list[str]:
+    return [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion"]
+
+
+def wait(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"waited {SECONDS:.0f} s for {what}"
+        time.sleep(0.05)
+
+
+def pids(word: str) -> list[int]:
+    """Of the processes with this word in their command line."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if any(word in one for one in words[1:]):
+            found.append(int(folder.name))
+    return found
+
+
+def start(command: Sequence[str], cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoint/last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_sweep_that_is_killed_goes_on(base: Sequence[str], tmp_path: Path, signum: signal.Signals) -> None:
+    """Its jobs save and end with it, and the same command ends with the weights of a job that nobody killed."""
+    words = [*base, "seed=0", "epochs=12"]
+    command = [*words, "-m", "sweep=s"]
+    sweep = start(command, tmp_path)
+    folder = tmp_path / "runs/sweep/s"
+    wait(lambda: list(folder.glob("*/checkpoint/last.ckpt")), "a checkpoint")
+    sweep.send_signal(signum)
+    _, err = sweep.communicate(timeout=SECONDS)
+    wait(lambda: not pids("runs/sweep/s/"), "the job's end")
+    assert sweep.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[signum], err
+    if signum != signal.SIGKILL:
+        assert err.splitlines()[-1] == "videogn: stopped: the sweep; the same command goes on with it"
+        assert re.search(r"job 1/1  stopped, \d+ s", err)
+    (run,) = folder.glob("*/")
+    assert 0 < torch.load(run / "checkpoint/last.ckpt", weights_only=True)["global_step"] < 60
+    assert not (run / "result.json").exists()
+    assert not (run / "failure.json").exists()
+    if signum == signal.SIGKILL:
+        for again in (command, [*words, "out=whole"]):
+            done = subprocess.run(again, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
+            assert done.returncode == 0, done.stderr
+        assert "resumed: " in (run / "log.txt").read_text()
+        other = weights(tmp_path / "whole")
+        assert all(torch.equal(value, other[key]) for key, value in weights(run).items())
+
+
+def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequence[str], tmp_path: Path) -> None:
+    command = [*base, "-m", "seed=0,1", "epochs=12", "sweep=s"]
+    sweep = start(command, tmp_path)
+    folder = tmp_path / "runs/sweep/s"
+    wait(lambda: list(folder.glob("*/checkpoint/last.ckpt")), "a checkpoint")
+    (victim,) = folder.glob("*/")
+    for pid in pids(f"out=runs/sweep/s/{victim.name}"):
+        os.kill(pid, signal.SIGKILL)
+    out, err = sweep.communicate(timeout=SECONDS)
+    assert sweep.returncode == 1, err
+    second, first_end = (
+        next(n for n, line in enumerate(err.splitlines()) if line.startswith(f"job {k}")) for k in ("2/2", "1/2  f")
+    )
+    assert first_end < second, "it is named before the other begins"
+    assert "job 1/2  failed with signal 9: " in err
+    assert err.splitlines()[-1].startswith("videogn: 1 of 2 jobs failed; the same command runs them again")
+    assert "failed, signal 9" in out
+    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
+    assert again.returncode == 0, again.stderr
+    assert "resumed: " in (victim / "log.txt").read_text()
+    assert "job 2/2  seed=1  done before" in again.stderr
+
+
+def test_two_sweeps_of_the_same_jobs_share_them(base: Sequence[str], tmp_path: Path) -> None:
+    sweeps = [start([*base, "-m", "seed=0,1", "sweep=s"], tmp_path) for _ in range(2)]
+    ends = [sweep.communicate(timeout=SECONDS) for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], ends
+    assert any("another process runs it; waiting for it at the end" in err for _, err in ends)
+    logs = [file.read_text() for file in tmp_path.glob("runs/sweep/s/*/log.txt")]
+    assert [log.count("run folder: ") for log in logs] == [1, 1], "nobody trained a job that another had"
+
+
+def test_a_job_over_its_time_saves_and_goes_on_the_next_time(base: Sequence[str], tmp_path: Path) -> None:
+    command = [*base, "-m", "seed=0", "epochs=100000", "sweep=s", f"hydra.launcher.time_limit_hours={8 / 3600}"]
+    steps = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
+        assert done.returncode == 1
+        assert "failed with status 143: over its time limit of 8 s; the same command goes on with it" in done.stderr
+        (last,) = tmp_path.glob("runs/sweep/s/*/checkpoint/last.ckpt")
+        steps.append(torch.load(last, weights_only=True)["global_step"])
+    assert 0 < steps[0] < steps[1]
+
+
+def test_an_experiment_can_be_a_multirun(base: Sequence[str], tmp_path: Path) -> None:
+    """Without -m; its jobs run as single trainings, and the sweep has its name."""
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    (tmp_path / "conf/experiment/mine.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n  - override /norm: batch_norm\n"
+        "cases:\n  - {batch_size: 4, clip_length: 4}\n  - {batch_size: 2, clip_length: 2}\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1'}}}\n"
+    )
+    few = [word for word in base if not word.startswith(("batch_size", "clip_length"))]
+    done = subprocess.run([*few, "experiment=mine", "seed=3"], capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    assert "job 1/2  batch_size=4 clip_length=4  runs/sweep/mine/" in done.stderr
+    configs = [file.read_text() for file in tmp_path.glob("runs/sweep/mine/*/config.yaml")]
+    assert sorted(re.search(r"^batch_size: (\d)", text, re.M)[1] for text in configs) == ["2", "4"]  # pyright: ignore
+    assert all("seed: 3" in text and "BatchNorm" in text for text in configs)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["hydra.launcher.num_parallel=0"], r"hydra.launcher.num_parallel=0: give a whole number from 1 up"),
+        (["hydra.launcher.time_limit_hours=-1"], r"hydra.launcher.time_limit_hours=-1: give hours above 0, or null"),
+        (["cases=[3]"], r"cases=\[3\]: give a list of KEY: VALUE"),
+        (["cases=[{batch_sise: 3}]"], r"batch_sise: no such key"),
+    ],
+)
+def test_bad_values_are_said_before_anything_runs(
+    videogn: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert re.search(message, videogn("train", "-m", "seed=0,1", *overrides).refusal())
+    assert list(tmp_path.iterdir()) == []

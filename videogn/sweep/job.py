@@ -1,0 +1,136 @@
+"""One training of a sweep: its words, its folder, and how far it got."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from videogn.whole import whole
+
+LOG = "log.txt"
+_FAILURE = "failure.json"
+_LOCK = ".lock"
+
+
+class State(str, Enum):
+    """How far a job got, as its folder says."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    MISSING = "missing"
+
+
+@dataclass
+class Job:
+    """One combination of values.
+
+    Attributes:
+        overrides: its command line, KEY=VALUE each.
+        folder: its run folder, named by the hash of its configuration.
+    """
+
+    overrides: list[str]
+    folder: Path
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What the command line says of every key."""
+        return dict(override.split("=", 1) for override in self.overrides if "=" in override)
+
+    def arguments(self) -> list[str]:
+        """Of `videogn` for what is left to do."""
+        if (self.folder / "checkpoint" / "last.ckpt").is_file():
+            return ["train", f"resume={self.folder}"]
+        # An experiment may say that it is a multirun; this is one job of it.
+        single = ["hydra.mode=RUN"] if any(o.startswith("experiment=") for o in self.overrides) else []
+        return ["train", *self.overrides, *single, f"out={self.folder}"]
+
+    def state(self) -> State:
+        return state(self.folder)
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json, if the job has got that far."""
+        return _read(self.folder / "result.json")
+
+    def failure(self) -> dict[str, Any] | None:
+        """`status` (of the process, below 0 for a signal) and `message`, if it failed."""
+        return _read(self.folder / _FAILURE)
+
+    def begin(self) -> None:
+        """Forget how it ended before."""
+        (self.folder / _FAILURE).unlink(missing_ok=True)
+
+    def fail(self, status: int, message: str) -> None:
+        with whole(self.folder / _FAILURE) as unfinished:
+            unfinished.write_text(json.dumps({"status": status, "message": message}) + "\n", encoding="utf-8")
+
+    def lock(self) -> int | None:
+        """A descriptor that holds the job, for as long as a process has it open; None where another process holds it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def last_line(self) -> str:
+        """Of what it printed."""
+        log = self.folder / LOG
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+        return lines[-1] if lines else "no output"
+
+
+def state(folder: Path) -> State:
+    """Of the job in this folder."""
+    if _read(folder / "result.json") is not None:
+        return State.DONE
+    if _is_held(folder / _LOCK):
+        return State.RUNNING
+    if (folder / _FAILURE).is_file():
+        return State.FAILED
+    return State.INTERRUPTED if (folder / "checkpoint" / "last.ckpt").is_file() else State.MISSING
+
+
+def varying(jobs: Sequence[Job]) -> list[str]:
+    """The keys whose value is not the same in all jobs, in the order of the command line."""
+    values = [job.values for job in jobs]
+    keys = dict.fromkeys(key for one in values for key in one)
+    return [key for key in keys if len({one.get(key) for one in values}) > 1]
+
+
+def named(job: Job, keys: Sequence[str]) -> str:
+    """The job in a line: its values of these keys."""
+    values: Mapping[str, str] = job.values
+    return " ".join(f"{key}={values[key]}" for key in keys if key in values) or "the only job"
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

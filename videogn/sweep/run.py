@@ -1,0 +1,98 @@
+"""Run the jobs of a sweep with any of our launchers, and say how each ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from videogn.sweep.job import Job, State, named, varying
+from videogn.types import Findings
+
+
+class JobLauncher(Protocol):
+    """Runs jobs, as many at a time as it may; a job that fails does not stop the others."""
+
+    def run(self, jobs: Iterator[Job], say: Callable[[str], None], ended: Callable[[Job, float], None]) -> None:
+        """Take the next job whenever there is room for one, until there are none and all have ended.
+
+        Args:
+            say: a line for the user.
+            ended: takes a job that has ended, and the seconds that it took here.
+
+        Raises:
+            Stopped: on Ctrl-C or SIGTERM, once the jobs have saved what they have.
+        """
+        ...
+
+
+def run_jobs(launcher: JobLauncher, jobs: Sequence[Job]) -> None:
+    """Run what is not done, and print the table of all.
+
+    Raises:
+        Findings: jobs have failed.
+    """
+    jobs = list({job.folder: job for job in jobs}.values())
+    keys = varying(jobs)
+    numbers = {job.folder: number for number, job in enumerate(jobs, start=1)}
+    console = Console(stderr=True, highlight=False)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    def title(job: Job) -> str:
+        return f"job {numbers[job.folder]}/{len(jobs)}"
+
+    def to_run() -> Iterator[Job]:
+        for job in jobs:
+            if job.state() is State.DONE:
+                say(f"{title(job)}  {named(job, keys)}  done before")
+                continue
+            say(f"{title(job)}  {named(job, keys)}  {job.folder}")
+            yield job
+
+    def ended(job: Job, seconds: float) -> None:
+        say(f"{title(job)}  {outcome(job)}, {seconds:.0f} s")
+
+    launcher.run(to_run(), say, ended)
+    Console(width=max(Console().width, Console(width=1000).measure(shown := table(jobs, keys)).maximum)).print(shown)
+    failed = sum(1 for job in jobs if job.state() is not State.DONE)
+    if failed:
+        raise Findings(f"{failed} of {len(jobs)} jobs failed; the same command runs them again and skips what is done")
+
+
+def outcome(job: Job) -> str:
+    """How it ended, in some words."""
+    if (result := job.result()) is not None:
+        scores = [f"{entry['name']} top-1 {entry['metrics']['top1']:.1%}" for entry in result["results"]]
+        return ", ".join(["done", *scores])
+    if (failure := job.failure()) is None:
+        return "stopped"
+    return f"failed with {_status(failure['status'])}: {failure['message']}"
+
+
+def table(jobs: Sequence[Job], keys: Sequence[str]) -> Table:
+    """Every job with its values, its state and its scores."""
+    right = {"top-1", "loss", "time"}
+    shown = Table()
+    for column in (*keys, "state", "protocol", "top-1", "loss", "time"):
+        shown.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    for job in jobs:
+        row = [job.values.get(key, "") for key in keys]
+        state, result, failure = job.state(), job.result(), job.failure()
+        if result is None:
+            why = f", {_status(failure['status'])}" if state is State.FAILED and failure is not None else ""
+            shown.add_row(*row, f"{state.value}{why}", "", "", "", "")
+            continue
+        for entry in result["results"]:
+            metrics = entry["metrics"]
+            loss = "" if metrics["loss"] is None else f"{metrics['loss']:.3f}"
+            seconds = f"{result['timing']['total_seconds']:.0f} s"
+            shown.add_row(*row, state.value, entry["name"], f"{metrics['top1']:.1%}", loss, seconds)
+    return shown
+
+
+def _status(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
