@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import json
 import re
@@ -131,3 +132,41 @@ def test_refuses(videogn: Callable, trained: Path, tmp_path: Path, tiny: Sequenc
         (run / "config.yaml").write_text(text)
         assert message in videogn("report", str(run)).refusal()
     assert not list(tmp_path.rglob("SENTINEL"))
+
+
+def test_the_report_of_a_sweep(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    """One job done, one failed, one that never ran; the figures are those of the done job's result.json."""
+    folder = tmp_path / "sweep, [odd] = 'name'"
+    for name, state in (("a" * 12, "done"), ("b" * 12, "failed")):
+        (folder / name).mkdir(parents=True)
+        if state == "done":
+            for file in ("result.json", "scores.npz", "metrics.csv"):
+                shutil.copy(trained / file, folder / name / file)
+        else:
+            (folder / name / "failure.json").write_text('{"status": 1, "message": "out of memory: batch_size=9"}')
+    jobs = [{"id": letter * 12, "overrides": [f"norm=n{letter}", "seed=0"]} for letter in "abc"]
+    (folder / "jobs.json").write_text(json.dumps({"schema": 1, "command_line": "videogn train -m norm=a,b,c", "jobs": jobs}))
+    outcome = videogn("report", str(folder))
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.splitlines() == [str(folder / f"report.{suffix}") for suffix in ("html", "md", "csv")]
+    text = (folder / "report.md").read_text()
+    result = json.loads((trained / "result.json").read_text())
+    assert "3 jobs: 1 done, 1 failed, 1 missing." in text
+    assert f"| na | {100 * (1 - result['results'][0]['metrics']['top1']):.4g} (1) |" in text
+    assert "| bbbbbbbbbbbb | nb, seed=0 | failed | out of memory: batch_size=9 |" in text
+    with (trained / "metrics.csv").open(newline="") as file:
+        (last,) = [row["val/top1"] for row in csv.DictReader(file) if row["val/top1"]]
+    assert f",{float(last)}," in (folder / "report.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ('{"command_line": "x", "jobs": []}', [], "no jobs; give the folder of a sweep that has some"),
+        ("{", [], r"jobs.json: cannot be read as the jobs of a sweep"),
+        ('{"command_line": "x", "jobs": []}', ["--out", "x.html"], "--root and --out are for runs"),
+    ],
+)
+def test_a_sweep_that_has_no_report(videogn: Callable, tmp_path: Path, content: str, arguments: list[str], message: str) -> None:
+    (tmp_path / "jobs.json").write_text(content)
+    assert re.search(message, videogn("report", str(tmp_path), *arguments).refusal())

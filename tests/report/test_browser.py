@@ -17,6 +17,8 @@ from videogn.evaluation.result import read_result
 from videogn.report.media import Example
 from videogn.report.run import write_report
 from videogn.report.several import write_comparison
+from videogn.report.sweep import write_sweep
+from videogn.report.swept import SweptJob
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
@@ -121,6 +123,12 @@ def several_page(tmp_path: Path, write_run: Callable[..., Path]) -> Path:
     return write_comparison(runs, tmp_path / "page.html")
 
 
+@pytest.fixture
+def sweep_page(tmp_path: Path, sweep_jobs: Callable[..., list[SweptJob]]) -> Path:
+    jobs = sweep_jobs({"norm": ["group_norm", "<img src=x onerror=alert(7)>"], "batch_size": ["2", "4", "8"], "seed": ["0", "1"]})
+    return write_sweep(tmp_path, "videogn train -m 'x=<script>alert(8)</script>'", jobs)[0]
+
+
 def until(page: Any, condition: str, seconds: float = 5.0) -> None:
     """Playwright's own wait evaluates text inside the page, which the page's policy forbids."""
     end = time.monotonic() + seconds
@@ -136,7 +144,7 @@ def readout(page: Any) -> tuple[str, str, int]:
 
 
 @pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("name", ["hostile_page", "large_page", "several_page"])
+@pytest.mark.parametrize("name", ["hostile_page", "large_page", "several_page", "sweep_page"])
 def test_is_as_wide_as_the_window(name: str, width: int, show: Callable[..., Any], request: pytest.FixtureRequest) -> None:
     page = show(request.getfixturevalue(name), width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -204,6 +212,28 @@ def test_plots_are_read_by_pointer_and_by_key(large_page: Path, show: Callable[.
     page.mouse.move(box["x"] + box["width"] * 9 / 39, box["y"] + 20)
     assert words.inner_text() == "epoch 10: training 0.2, val 0.25"
     assert figure.locator(".spot").count() == 2
+
+
+def test_a_sweep_is_read_out_with_its_intervals(sweep_page: Path, show: Callable[..., Any]) -> None:
+    page = show(sweep_page)
+    figure = page.locator("#plot-0")
+    svg = figure.locator("svg")
+    assert figure.locator("polyline").count() == 2
+    assert figure.locator("circle.dot").count() == 6
+    svg.scroll_into_view_if_needed()
+    svg.focus()
+    svg.press("Home")
+    said = figure.locator(".readout").inner_text()
+    assert said.startswith("batch_size 2: group_norm ")
+    assert " to " in said
+    assert page.locator("img[src=x], main script").count() == 0
+    # The dots and bars lie within the axes.
+    inside = page.evaluate("""() => [...document.querySelectorAll("figure.plot g")].map((line) => {
+      const box = line.getBBox(), axis = line.closest("svg").querySelector(".axis").getBBox();
+      return box.x >= axis.x && box.y >= axis.y - 4 && box.x + box.width <= axis.x + axis.width
+        && box.y + box.height <= axis.y + axis.height + 4; })""")
+    assert len(inside) > 2
+    assert all(inside)
 
 
 def test_tables_sort_both_ways_and_numbers_as_numbers(large_page: Path, show: Callable[..., Any]) -> None:

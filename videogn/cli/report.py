@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videogn.cli.files import FilesParser
+from videogn.sweep.ledger import is_sweep
 from videogn.types import InputError
 
 
 def run(arguments: Sequence[str]) -> int:
     parser = FilesParser(
         "report",
-        description="Write the page of a run anew, or one page for several runs side by side, with each compared to the first. "
-        "A page needs no network and nothing beside it.",
-        epilog="examples: videogn report RUN;  videogn report RUN --root /moved/videos;  videogn report RUN RUN --out page.html",
+        description="Write the page of a run anew, or one page for several runs side by side, with each compared to the first, "
+        "or that of a sweep, with its tables as Markdown and its jobs as CSV. A page needs no network and nothing beside it.",
+        epilog="examples: videogn report RUN;  videogn report RUN --root /moved/videos;  videogn report RUN RUN --out page.html; "
+        "videogn report runs/sweep/NAME",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder of train or evaluate")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run folder of train or evaluate; or the folder of one sweep"
+    )
     parser.add_argument("--out", type=Path, help="the page of several runs; default: report.html in this folder")
     parser.add_argument(
         "--videos", type=int, default=12, metavar="N", help="of one run: show the N hardest videos; 0: none; default: 12"
@@ -25,6 +29,14 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.videos < 0:
         raise InputError(f"report: --videos {options.videos}: give 0 or more")
+    if is_sweep(options.runs[0]) and len(options.runs) == 1:
+        if options.root is not None or options.out is not None:
+            raise InputError("report: --root and --out are for runs; the report of a sweep is written into its folder")
+        from videogn.cli.swept import write_sweep_report
+
+        for path in write_sweep_report(options.runs[0]):
+            print(path)
+        return 0
     if len(options.runs) > 1:
         if options.root is not None:
             raise InputError("report: --root is for the page of one run; leave it out")

@@ -127,6 +127,28 @@ class Result:
     scores: Mapping[str, Scores]
 
 
+def read_facts(folder: Path) -> dict[str, Any]:
+    """A folder's result.json alone.
+
+    Raises:
+        InputError: it is not there, is of another schema, or is not what `write_result` wrote.
+    """
+    try:
+        facts = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        if facts["schema"] != SCHEMA:
+            raise InputError(
+                f"{folder}: its result.json is of schema {facts['schema']}, and this videogn reads schema {SCHEMA}; test its "
+                "checkpoint anew, with videogn evaluate"
+            )
+        _check_facts(facts)
+    except OSError as error:
+        raise InputError(f"{folder}: no result ({error.strerror}: {error.filename}); give a finished run") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{folder}: its result.json is damaged ({reason}); give a finished run") from None
+    return facts
+
+
 def read_result(folder: Path) -> Result:
     """A folder's result.json and scores.npz.
 
@@ -137,12 +159,7 @@ def read_result(folder: Path) -> Result:
         if (folder / name).exists() and not (folder / name).is_file():
             raise InputError(f"{folder}: its {name} is no file; give a finished run")
     try:
-        facts = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        if facts["schema"] != SCHEMA:
-            raise InputError(
-                f"{folder}: its result.json is of schema {facts['schema']}, and this videogn reads schema {SCHEMA}; test its "
-                "checkpoint anew, with videogn evaluate"
-            )
+        facts = read_facts(folder)
         with zipfile.ZipFile(folder / "scores.npz") as members:
             if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
                 raise ValueError("compressed arrays, which may be of any size; write_scores writes none")
@@ -153,7 +170,7 @@ def read_result(folder: Path) -> Result:
                 for name in [entry["name"]]
             }
             paths, classes = ([str(name) for name in arrays[key]] for key in ("paths", "classes"))
-            _check(facts, paths, arrays["labels"], classes, scores)
+            _check_scores(paths, arrays["labels"], classes, scores)
             return Result(facts, paths, arrays["labels"], classes, scores)
     except OSError as error:
         raise InputError(f"{folder}: no result ({error.strerror}: {error.filename}); give a finished run") from None
@@ -164,14 +181,13 @@ def read_result(folder: Path) -> Result:
         raise InputError(f"{folder}: its result.json or scores.npz is damaged ({reason}); give a finished run") from None
 
 
-def _check(
-    facts: Mapping[str, Any],
+def _check_scores(
     paths: Sequence[str],
     labels: np.ndarray,
     classes: Sequence[str],
     scores: Mapping[str, Scores],
 ) -> None:
-    """Raises ValueError: arrays that do not belong together, or facts that a reader relies on are not there."""
+    """Raises ValueError: arrays that do not belong together."""
     if not scores or not len(paths):
         raise ValueError("no protocol, or no video")
     if labels.shape != (len(paths),) or labels.dtype != np.int64 or not ((labels >= 0) & (labels < len(classes))).all():
@@ -184,6 +200,10 @@ def _check(
         counts = of.num_views
         if counts is not None and (counts.shape != labels.shape or not ((counts >= 0) & (counts <= of.logits.shape[1])).all()):
             raise ValueError(f"{name}: no such numbers of views")
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """Raises ValueError: what a reader relies on is not there."""
     for key in ("command", "command_line", "directory", "split", "dataset", "hardware", "versions", "config_hash", "timing"):
         if key not in facts:
             raise ValueError(f"no {key}")

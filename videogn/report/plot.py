@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +157,65 @@ def interval_plot(title: str, rows: Sequence[tuple[str, float, Sequence[float] |
             + Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(_LEFT - 9, y + 4, name)
         )
     return Drawing(title, _svg(f"{title} of each run with its 95% interval", svg, height), (), {})
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A line of means: at some places of the axis the mean, and the bounds of its interval where there are any."""
+
+    name: str
+    points: Mapping[str, tuple[float, Sequence[float] | None]]
+
+
+def estimate_plot(
+    title: str, places: Sequence[str], lines: Sequence[Estimates], x_name: str, form: Callable[[float], str] = number
+) -> Drawing:
+    """Means with their intervals over places that stand side by side, such as batch sizes.
+
+    Args:
+        places: names, in order; values that double are evenly spaced.
+        form: how a value is written.
+    """
+    ends = [end for line in lines for mean, bounds in line.points.values() for end in (mean, *(bounds or ()))]
+    low, high = min(ends), max(ends)
+    margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    # None of what is drawn here is below 0; an interval may be, and is cut there.
+    floor = max(0.0, low - margin) if min(mean for line in lines for mean, _ in line.points.values()) >= 0 else low - margin
+    area = _Area(-0.5, len(places) - 0.5, floor, high + margin, HEIGHT)
+    marks = ticks(area.low, area.high)
+    grid = area.grid(list(range(len(places))), marks, lambda place: places[round(place)], number, x_name)
+    svg = [grid]
+    spots, texts = [], []
+    for index, line in enumerate(lines):
+        shift = 0.05 * (index - (len(lines) - 1) / 2)  # so that intervals do not hide each other
+        at = [(place + shift, *line.points[name]) for place, name in enumerate(places) if name in line.points]
+        parts = [
+            Markup('<path class="line" d="M{x:.1f},{:.1f} V{:.1f}"/>').format(
+                area.y(max(floor, bounds[0])), area.y(bounds[1]), x=area.x(x)
+            )
+            for x, _, bounds in at
+            if bounds is not None
+        ]
+        joined = " ".join(f"{area.x(x):.1f},{area.y(mean):.1f}" for x, mean, _ in at)
+        drawn = Markup('<polyline class="line{}" points="{}"/>').format(" dashed" if index >= 8 else "", joined)
+        dots = [Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3.5"/>').format(area.x(x), area.y(m)) for x, m, _ in at]
+        svg.append(Markup('<g class="s{}">{}{}{}</g>').format(index % 8, Markup("").join(parts), drawn, Markup("").join(dots)))
+        found = [line.points.get(name) for name in places]
+        spots.append([None if point is None else round(area.y(point[0]), 1) for point in found])
+        texts.append([None if point is None else _estimate(point, form) for point in found])
+    readout = {
+        "at": [round(area.x(place), 1) for place in range(len(places))],
+        "names": [f"{x_name} {name}" for name in places],
+        "lines": [{"name": line.name, "y": y, "text": text} for line, y, text in zip(lines, spots, texts, strict=True)],
+        "top": _TOP,
+        "bottom": HEIGHT - _BOTTOM,
+    }
+    return Drawing(title, _svg(f"{title} over {x_name}", svg, HEIGHT), tuple(line.name for line in lines), readout)
+
+
+def _estimate(point: tuple[float, Sequence[float] | None], form: Callable[[float], str]) -> str:
+    mean, bounds = point
+    return form(mean) if bounds is None else f"{form(mean)} ({form(bounds[0])} to {form(bounds[1])})"
 
 
 @dataclass(frozen=True)

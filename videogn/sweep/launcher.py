@@ -16,6 +16,7 @@ from videogn.number import is_count, is_positive
 from videogn.sweep.job import LOG, Job
 from videogn.types import PARENT, InputError, Stopped
 
+_PROGRAM = (sys.executable, "-m", "videogn")
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 60.0  # for a job to save its checkpoint
 
@@ -88,7 +89,7 @@ class ProcessLauncher:
         taken = {one.slot for one in self._running}
         slot = next(place for place in range(self._num_parallel) if place not in taken)
         job.begin()
-        command = [sys.executable, "-m", "videogn", *quoted(job.arguments())]
+        command = [*_PROGRAM, *quoted(job.arguments())]
         variables = {**os.environ, **environments[slot], PARENT: str(os.getpid())}
         with (job.folder / LOG).open("ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches it once, through us.

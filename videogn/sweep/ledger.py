@@ -27,9 +27,13 @@ class Ledger:
     jobs: tuple[Job, ...]
 
 
+def is_sweep(folder: Path) -> bool:
+    return (folder / NAME).is_file()
+
+
 def write_jobs(folder: Path, jobs: Sequence[Job], command_line: str) -> None:
     """Those of this command, with those of earlier commands that are done; a job that was asked for twice is one."""
-    before = read_jobs(folder).jobs if (folder / NAME).is_file() else ()
+    before = read_jobs(folder).jobs if is_sweep(folder) else ()
     done = [job for job in before if job.state() is State.DONE]
     found = {job.folder.name: job for job in (*done, *jobs)}
     content = {

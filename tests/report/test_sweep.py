@@ -1,0 +1,124 @@
+"""The report of a sweep against figures counted by hand and by numpy."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videogn.report.published import TABLES, tables
+from videogn.report.sweep import write_sweep
+from videogn.report.swept import ERROR, SweptJob, grids, telling, varying
+
+Jobs = Callable[..., list[SweptJob]]
+STUDY = {"norm": ["batch_norm", "group_norm"], "batch_size": ["16", "2", "4"], "seed": ["0", "1", "2"]}
+
+
+def test_errors_over_the_batch_size(sweep_jobs: Jobs) -> None:
+    """Seeds are repetitions, places are in the order of numbers, and a cell is numpy's mean."""
+    jobs = sweep_jobs(STUDY)
+    (grid,) = grids(jobs)
+    assert (grid.axis, grid.places, list(grid.series)) == ("batch_size", ("2", "4", "16"), STUDY["norm"])
+    found = grid.summaries(ERROR)
+    for norm in STUDY["norm"]:
+        for place in grid.places:
+            tops = [j.metric("top1") for j in jobs if j.values["norm"] == norm and j.values["batch_size"] == place]
+            errors = 100 * (1 - np.array(tops, float))
+            one = found[norm][place]
+            assert one.num == 3
+            assert one.mean == pytest.approx(errors.mean())
+            assert one.half_width == pytest.approx(4.303 * errors.std(ddof=1) / np.sqrt(3))
+
+
+def test_only_finished_jobs_count(sweep_jobs: Jobs) -> None:
+    """A job that runs has a val score already: that of a few epochs."""
+    jobs = sweep_jobs({"norm": ["a", "b"], "batch_size": ["2", "4"]})
+    jobs[0] = replace(jobs[0], state="running", result=None)
+    (grid,) = grids(jobs)
+    for quantity in (ERROR, replace(ERROR, read=lambda job: job.validation["top1"])):
+        assert {name: list(places) for name, places in grid.summaries(quantity).items()} == {"a": ["4"], "b": ["2", "4"]}
+
+
+def test_an_lr_that_follows_the_norm_is_neither_an_axis_nor_a_name(sweep_jobs: Jobs) -> None:
+    norms = {"norm": ["batch_norm", "layer_norm", "ln"], "batch_size": ["2", "4"]}
+    (grid,) = grids(sweep_jobs(norms, lambda values: {"base_lr": str(len(values["norm"]))}))
+    assert (grid.axis, list(grid.series)) == ("batch_size", ["batch_norm", "layer_norm", "ln"])
+
+
+def test_an_lr_that_is_swept_is_the_axis(sweep_jobs: Jobs) -> None:
+    (grid,) = grids(sweep_jobs({"norm": ["a", "b"], "base_lr": ["0.2", "0.05"]}))
+    assert (grid.axis, grid.places) == ("base_lr", ("0.05", "0.2"))
+
+
+def test_groups_and_channels_a_group_are_two_axes(sweep_jobs: Jobs) -> None:
+    jobs = [*sweep_jobs({"norm.num_groups": ["1", "32", "8"]}), *sweep_jobs({"norm.channels_per_group": ["4", "2"]})]
+    first, second = grids(jobs)
+    assert (first.axis, first.places) == ("norm.num_groups", ("1", "8", "32"))
+    assert (second.axis, second.places) == ("norm.channels_per_group", ("2", "4"))
+    assert list(first.series) == list(second.series) == ["all"]
+
+
+def test_where_and_how_a_job_runs_is_no_difference(sweep_jobs: Jobs) -> None:
+    where = {"num_workers": ["0", "1"], "hydra.launcher.num_parallel": ["1", "2"], "sweep": ["x", "y"]}
+    jobs = sweep_jobs({"norm": ["a", "b"], **where})
+    assert varying(jobs) == ["norm"]
+    assert telling(jobs, ["norm", "num_workers"]) == ["norm", "num_workers"]
+
+
+def test_the_papers_tables() -> None:
+    """Wu & He 2018: what falls where batches shrink is batch norm, and one group and one channel a group are LN and IN."""
+    imagenet = tables("batch_size")[0].lines
+    assert imagenet["batch_norm"]["2"] - imagenet["group_norm"]["2"] == pytest.approx(10.6)  # the abstract's 10.6% lower error
+    assert tables("norm.num_groups")[0].lines["group_norm"]["1"] == 25.3
+    assert tables("norm.channels_per_group")[0].lines["group_norm"]["1"] == 28.4
+    assert tables("base_lr") == []
+    kinetics = tables("batch_size")[1].lines
+    top1 = {name: {place: round(100 - error, 1) for place, error in line.items()} for name, line in kinetics.items()}
+    assert top1 == {
+        "batch_norm, 32 frames": {"4": 72.1, "8": 73.3},
+        "group_norm, 32 frames": {"4": 72.8, "8": 73.0},
+        "batch_norm, 64 frames": {"4": 73.3},
+        "group_norm, 64 frames": {"4": 74.5},
+    }
+    assert len(TABLES) == 4
+
+
+def test_the_files(sweep_jobs: Jobs, tmp_path: Path) -> None:
+    jobs = sweep_jobs(STUDY)
+    jobs[1] = SweptJob("dead", {**jobs[1].values}, "failed", None, {}, "a | b <script>")
+    page, markdown, table = write_sweep(tmp_path / "study", "videogn train experiment=x", jobs)
+    text = markdown.read_text()
+    assert "18 jobs: 17 done, 1 failed." in text
+    # batch_norm at 16: seeds 0 and 2 are done, with errors of 5 and 7.
+    assert "| batch_norm | 9 \u00b1 2.5 (3) | 12 \u00b1 2.5 (3) | 6 \u00b1 13 (2) |" in text
+    assert "## The paper's: ResNet-50 on ImageNet, images a device: error, %" in text
+    assert "| batch_norm | 34.7 | 27.3 | 24.8 | 23.7 | 23.6 |" in text
+    assert "| dead | batch_norm, batch_size=16, seed=1 | failed | a \\| b &lt;script> |" in text
+    html = page.read_text()
+    assert "a | b &lt;script&gt;" in html
+    assert "Not measured here" in html
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 18
+    said = {"job": "dead", "state": "failed", "norm": "batch_norm", "batch_size": "16", "seed": "1"}
+    assert rows[1] == {**dict.fromkeys(rows[1], ""), **said}
+    assert [float(row["top1"]) for row in rows if row["top1"]] == [job.metric("top1") for job in jobs if job.is_done]
+    assert rows[0]["val_loss"] == "0.3"
+
+
+def test_figures_of_several_protocols_come_with_a_warning(sweep_jobs: Jobs, tmp_path: Path) -> None:
+    jobs = sweep_jobs({"clip_length": ["8", "16"]})
+    assert jobs[1].result is not None
+    jobs[1].result["results"][0]["protocol_hash"] = "other"
+    write_sweep(tmp_path, "x", jobs)
+    assert "Beware: the first protocols of the jobs are 2 different ones" in (tmp_path / "report.md").read_text()
+
+
+def test_a_sweep_in_which_nothing_is_done(tmp_path: Path) -> None:
+    write_sweep(tmp_path, "x", [SweptJob("a", {"seed": "0"}, "missing", None, {})])
+    assert "1 jobs: 1 missing." in (tmp_path / "report.md").read_text()
+    assert "| a | seed=0 | missing |  |" in (tmp_path / "report.md").read_text()
