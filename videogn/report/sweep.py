@@ -38,7 +38,7 @@ def write_sweep(folder: Path, command_line: str, jobs: Sequence[SweptJob]) -> li
     name = folder.resolve().name
     found = grids(jobs)
     plots = {f"plot-{index}": plot for index, plot in enumerate(plot for grid in found for plot in _plots(grid))}
-    measured = [table for grid in found for table in _tables(grid)]
+    measured = _all_tables(jobs)
     published = [table for grid in found for table in tables(grid.axis)]
     context: dict[str, Any] = {
         "name": name,
@@ -58,6 +58,16 @@ def write_sweep(folder: Path, command_line: str, jobs: Sequence[SweptJob]) -> li
     write_whole(folder / "report.md", _markdown(context))
     _write_csv(folder / "report.csv", jobs)
     return [folder / f"report.{suffix}" for suffix in ("html", "md", "csv")]
+
+
+def tables_of(jobs: Sequence[SweptJob]) -> str:
+    """What was measured, as Markdown."""
+    lines = [line for table in _all_tables(jobs) for line in (f"## {table.title}", "", *_markdown_table(table), "")]
+    return "\n".join(lines)
+
+
+def _all_tables(jobs: Sequence[SweptJob]) -> list[Table]:
+    return [table for grid in grids(jobs) for table in _tables(grid)]
 
 
 def _plots(grid: Grid) -> list[Drawing]:
