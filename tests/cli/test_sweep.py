@@ -53,6 +53,22 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoint/last.ckpt", weights_only=True)["state_dict"]
 
 
+def test_two_jobs_of_four_fail(base: Sequence[str], tmp_path: Path) -> None:
+    """And the same command again does only what is missing."""
+    command = [*base, "norm=group_norm,batch_norm", "-m", "batch_size=4,21", "sweep=s"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("failed with status 2: videogn: error: batch_size=21 needs 21 clips") == 2
+    assert done.stderr.splitlines()[-1].startswith("videogn: 2 of 4 jobs failed")
+    assert done.stdout.count("done") == 2
+    results = sorted(tmp_path.glob("runs/sweep/s/*/result.json"))
+    assert len(results) == 2
+    times = [path.stat().st_mtime_ns for path in results]
+    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert again.stderr.count("done before") == 2
+    assert [path.stat().st_mtime_ns for path in results] == times
+
+
 def test_a_sweep_that_is_killed_goes_on(base: Sequence[str], tmp_path: Path) -> None:
     """Its job saves and ends with it, and the same command ends with the weights of a job that nobody killed."""
     words = [*base, "seed=0", "epochs=12"]
@@ -97,12 +113,13 @@ def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequen
 
 
 def test_an_experiment_can_be_a_multirun(base: Sequence[str], tmp_path: Path) -> None:
-    """Without -m; its jobs run as single trainings, and the sweep has its name."""
+    """Without -m; its jobs run as single trainings, here of two processes each, and the sweep has its name."""
     (tmp_path / "conf/experiment").mkdir(parents=True)
     (tmp_path / "conf/experiment/mine.yaml").write_text(
         "# @package _global_\n"
         "defaults:\n  - override /norm: batch_norm\n"
         "cases:\n  - {batch_size: 4, clip_length: 4}\n  - {batch_size: 2, clip_length: 2}\n"
+        "base_batch_size: 4\nbase_lr: 0.01\ntrainer: {accelerator: cpu, devices: 2}\n"
         "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1'}}}\n"
     )
     few = [word for word in base if not word.startswith(("batch_size", "clip_length"))]
@@ -112,6 +129,9 @@ def test_an_experiment_can_be_a_multirun(base: Sequence[str], tmp_path: Path) ->
     configs = [file.read_text() for file in tmp_path.glob("runs/sweep/mine/*/config.yaml")]
     assert sorted(re.search(r"^batch_size: (\d)", text, re.M)[1] for text in configs) == ["2", "4"]  # pyright: ignore
     assert all("seed: 3" in text and "BatchNorm" in text for text in configs)
+    logs = "".join(file.read_text() for file in tmp_path.glob("runs/sweep/mine/*/log.txt"))
+    assert "8 clips a step; lr 0.02 = 0.01 x 8 / 4" in logs
+    assert "4 clips a step; lr 0.01 = 0.01 x 4 / 4" in logs
 
 
 @pytest.mark.parametrize(

@@ -404,23 +404,6 @@ def test_a_recipe_is_scaled_by_the_clips_of_a_step(videogn: Callable, tiny: Sequ
     assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.02)
 
 
-def test_multirun(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
-    """Four jobs, of which two fail; the same command again does only what is missing."""
-    base = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion"]
-    sweep = ["norm=group_norm,batch_norm", "-m", "batch_size=4,21", "sweep=s"]
-    done = subprocess.run([*base, *sweep], capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.count("failed with status 2: videogn: error: batch_size=21 needs 21 clips") == 2
-    assert done.stderr.splitlines()[-1].startswith("videogn: 2 of 4 jobs failed")
-    assert done.stdout.count("done") == 2
-    results = sorted(tmp_path.glob("runs/sweep/s/*/result.json"))
-    assert len(results) == 2
-    times = [path.stat().st_mtime_ns for path in results]
-    again = subprocess.run([*base, *sweep], capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert again.stderr.count("done before") == 2
-    assert [path.stat().st_mtime_ns for path in results] == times
-
-
 def test_a_part_of_the_users_own(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """A class beside ./conf, which names it; and the run that it makes is refused where ./conf does not."""
     (tmp_path / "conf/norm").mkdir(parents=True)
