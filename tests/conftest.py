@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,20 @@ REAL_VIDEOS = Path(os.environ.get("VIDEOGN_TEST_VIDEOS", Path(__file__).parents[
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def at_once() -> Iterator[None]:
+    """Fails a test that waits, as for somebody to write to a pipe, or that goes on for ever."""
+
+    def fail(signum: int, frame: object) -> None:
+        pytest.fail("not done in 20 seconds", pytrace=False)  # no Exception, which a reader of damaged files would catch
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -37,3 +37,19 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert victim.read_text() == "precious"
     assert target.read_text() == "new"
     assert not target.is_symlink()
+
+
+def test_nobody_can_know_where_it_is_written(tmp_path: Path) -> None:
+    """Who knows the name puts a link there."""
+    victim, target = tmp_path / "victim", tmp_path / "x.txt"
+    victim.write_text("precious")
+    with whole(target) as unfinished:
+        assert unfinished.parent != target.parent
+        assert unfinished.parent.stat().st_mode & 0o777 == 0o700
+        unfinished.write_text("one")
+    unfinished.parent.mkdir()
+    unfinished.symlink_to(victim)
+    with whole(target) as again:
+        again.write_text("two")
+    assert again != unfinished
+    assert (victim.read_text(), target.read_text()) == ("precious", "two")

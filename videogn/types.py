@@ -30,8 +30,11 @@ class OutOfMemory(Exception):
 PARENT = "VIDEOGN_PARENT"  # the variable that names the process with which a command ends
 
 
-class Stopped(Exception):
-    """A signal ended the work after what was done had been saved."""
+class Stopped(BaseException):
+    """A signal ended the work after what was done had been saved.
+
+    No Exception, as KeyboardInterrupt is none: who reads a damaged file and catches whatever comes of it does not catch this.
+    """
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(signum, message)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ import yaml
 
 from videogn.decoder.pyav import PyAVDecoder
 from videogn.encoder.pyav import write_video
+from videogn.evaluation.result import read_result
+from videogn.training.checkpoint import read_checkpoint
+from videogn.types import Stopped
 
 # A test that says when it has begun, and does not end by itself.
 SLOW = """
@@ -126,6 +130,23 @@ def test_a_test_that_is_told_to_stop(trained: Path, tmp_path: Path, signum: sign
     assert not (tmp_path / "e" / "result.json").exists()
 
 
+def test_the_test_of_a_training_that_is_told_to_stop(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one, two = #3"
+    command = [sys.executable, "-c", SLOW, "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={out}"]
+    said = []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            if "scoring" in line:
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 128 + signal.SIGTERM, said
+    assert said[-1].startswith("videogn: stopped: trained, and not tested; go on with: ")
+    assert shlex.split(said[-1])[-3:] == ["videogn", "train", f"resume={out}"]
+    assert (out / "checkpoint" / "last.ckpt").is_file()
+    assert not (out / "result.json").exists()
+
+
 def test_a_value_that_would_reach_nothing_is_refused(videogn: Callable, trained: Path, tmp_path: Path) -> None:
     message = videogn("evaluate", f"checkpoint={trained}", "test_short_side=40").refusal()
     assert "test_short_side: laid down in" in message
@@ -163,6 +184,29 @@ def test_evaluate_refuses(videogn: Callable, trained: Path, tmp_path: Path, monk
         command = ["evaluate", f"checkpoint={trained}"] if split == "train" else ["train"]
         assert message in videogn(*command, *data).refusal()
     assert not (tmp_path / "runs").exists()
+
+
+def test_evaluate_does_not_replace_the_result_of_a_training(videogn: Callable, trained: Path) -> None:
+    before = (trained / "result.json").read_bytes()
+    assert (
+        "holds a training, whose result this would replace"
+        in videogn("evaluate", f"checkpoint={trained}", f"out={trained}").refusal()
+    )
+    assert (trained / "result.json").read_bytes() == before
+
+
+def test_being_stopped_is_no_damage(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers catch whatever a damaged file brings about; not the signal that comes while they read."""
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise Stopped(signal.SIGTERM, "stopped")
+
+    monkeypatch.setattr(torch, "load", stop)
+    with pytest.raises(Stopped):
+        read_checkpoint(trained)
+    monkeypatch.setattr(np, "load", stop)
+    with pytest.raises(Stopped):
+        read_result(trained)
 
 
 @pytest.mark.parametrize(

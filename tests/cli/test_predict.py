@@ -161,6 +161,7 @@ def test_links_in_a_circle_are_no_videos(source: Path, tmp_path: Path) -> None:
     assert named_videos("predict", [str(tmp_path)]) == [f"{tmp_path}/a.mp4"]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_pipe_is_no_model(videogn: Callable, tmp_path: Path, source: Path) -> None:
     os.mkfifo(tmp_path / "x.ckpt")
     os.mkfifo(tmp_path / "result.json")
@@ -169,20 +170,26 @@ def test_a_pipe_is_no_model(videogn: Callable, tmp_path: Path, source: Path) -> 
 
 
 def test_names_that_zero_bytes_end(tmp_path: Path, stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    stdin(b"a b.mp4\0c\nd.mp4\0")  # as find -print0 writes them: a name may hold a line break
-    assert named_videos("predict", ["-"]) == ["a b.mp4", "c\nd.mp4"]
+    stdin(b"a b.mp4\0c\nd.mp4\0e\r\0")  # as find -print0 writes them: a name may hold a line break
+    assert named_videos("predict", ["-"]) == ["a b.mp4", "c\nd.mp4", "e\r"]
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="-: standard input is closed"):
         named_videos("predict", ["-"])
 
 
 def test_a_run_is_not_overwritten(videogn: Callable, trained: Path, source: Path) -> None:
-    before = (trained / "scores.npz").read_bytes()
-    message = videogn("predict", str(trained), str(source), "--features", str(trained / "scores.npz")).refusal()
-    assert "scores.npz: would replace a file that is read" in message
-    assert (trained / "scores.npz").read_bytes() == before
+    (trained / "export").mkdir(exist_ok=True)
+    (trained / "export" / "proof.json").touch()  # below a folder in it
+    for flag, name in (("--features", "scores.npz"), ("--timeline", "result.json"), ("--timeline", "export/proof.json")):
+        before = (trained / name).read_bytes()
+        for model in (trained, trained / "checkpoint" / "last.ckpt"):
+            message = videogn("predict", str(model), str(source), flag, str(trained / name)).refusal()
+            assert f"{name}: would replace a file that is read" in message
+        assert (trained / name).read_bytes() == before
+    (trained / "export" / "proof.json").unlink()
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_stored_batch_size_that_is_none(videogn: Callable, trained: Path, source: Path, tmp_path: Path) -> None:
     content = torch.load(trained / "checkpoint" / "last.ckpt", weights_only=True)
     content["videogn"]["config"]["batch_size"] = 0
@@ -192,17 +199,28 @@ def test_a_stored_batch_size_that_is_none(videogn: Callable, trained: Path, sour
 
 def test_what_the_system_refuses_is_one_line(videogn: Callable, trained: Path, source: Path) -> None:
     assert "File name too long" in videogn("predict", str(trained), str(source), "--explain", "n" * 300).refusal()
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "videogn", "compare", str(trained), str(trained), "--output", "json"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
-    assert "Traceback" not in done.stderr
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for environment in (buffered, {**buffered, "PYTHONUNBUFFERED": "1"}):  # the buffer is written at the end
+        for arguments in (
+            ["compare", str(trained), str(trained), "--output", "json"],
+            ["predict", str(trained), str(source)],
+            ["--version"],
+        ):
+            with open("/dev/full", "w") as full:
+                command = [sys.executable, "-m", "videogn", *arguments]
+                done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+            said = [line for line in done.stderr.splitlines() if not line.startswith("decoder: ")]
+            assert said == ["videogn: error: No space left on device; see that it can be read and written"]
+            assert done.returncode == 1
 
 
 def test_as_many_scores_as_classes(trained: Path, source: Path) -> None:
     classifier = package.load(trained)
-    classifier.classes = classifier.classes[:3]
-    with pytest.raises(InputError, match="the model gives 10 scores, and it has 3 classes; it is damaged"):
-        next(classifier.predict(source))
+    ten = classifier.classes
+    for classes in (ten[:3], (*ten, "one more")):
+        classifier.classes = classes
+        with pytest.raises(InputError, match=f"the model gives 10 scores, and it has {len(classes)} classes; it is damaged"):
+            next(classifier.predict(source))
 
 
 def test_csv_parses_back(videogn: Callable, trained: Path, source: Path, tmp_path: Path) -> None:

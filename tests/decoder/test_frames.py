@@ -187,6 +187,7 @@ def test_a_broken_image(broken, damage, tmp_path):
     assert marks(video.frames(range(9))) == left
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("other", ["pipe", "link to a pipe", "link to nothing", "link to a device", "folder"])
 def test_what_is_no_regular_file_is_not_opened(other, tmp_path, monkeypatch):
     """Reading a pipe waits for somebody to write to it."""

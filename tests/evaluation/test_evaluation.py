@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -412,9 +414,14 @@ def test_result_and_scores_come_back(rng: np.random.Generator, tmp_path: Path) -
     write_scores(tmp_path, {"ten_clip": scores}, [f"{i}.mp4" for i in range(40)], labels, CLASSES)
     whole = (tmp_path / "scores.npz").read_bytes()
     with np.load(tmp_path / "scores.npz") as kept:
-        np.savez_compressed(tmp_path / "scores.npz", **kept)
-    with pytest.raises(InputError, match=r"damaged \(ValueError: compressed arrays, which may be of any size"):
-        read_result(tmp_path)
+        np.savez_compressed(tmp_path / "all.npz", **kept)
+    with zipfile.ZipFile(io.BytesIO(whole)) as stored, zipfile.ZipFile(tmp_path / "one.npz", "w") as mixed:
+        for number, name in enumerate(stored.namelist()):
+            mixed.writestr(name, stored.read(name), zipfile.ZIP_STORED if number else zipfile.ZIP_DEFLATED)
+    for compressed in ("all.npz", "one.npz"):
+        (tmp_path / compressed).replace(tmp_path / "scores.npz")
+        with pytest.raises(InputError, match=r"damaged \(ValueError: compressed arrays, which may be of any size"):
+            read_result(tmp_path)
     for damaged in (b"", whole[: len(whole) // 2]):
         (tmp_path / "scores.npz").write_bytes(damaged)
         with pytest.raises(InputError, match=r"(no result|damaged) .*give a finished run"):

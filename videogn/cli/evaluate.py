@@ -75,6 +75,8 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     validation = instantiate(config.validation)
     folder = config.out or Path("runs", "evaluate", f"{dataset.name}_{'_'.join(protocols)}", time.strftime("%Y-%m-%d_%H-%M-%S"))
     out = Path(folder).absolute()
+    if (out / "checkpoint").is_dir():
+        raise InputError(f"out={folder}: holds a training, whose result this would replace; give another folder")
     stop = StopTest("the test is not finished and left no result; give the same command again")
     trainer = instantiate(config.trainer, logger=False, callbacks=[TrainingProgress(), stop], enable_checkpointing=False)
     classifier = VideoClassifier(network, checkpoint.classes, config.mean, config.std, protocols, validation, config.batch_size)

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
+from typing import Any
 
 from videogn import __version__
 from videogn.types import PARENT, Findings, InputError, OutOfMemory, Stopped
@@ -64,7 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             # A file name need not be text; \udce9, as it is written then, is also what JSON has for such a byte.
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(_status(arguments))
+    try:
+        status = _status(arguments)
+    except SystemExit as end:  # behind --help
+        status = end.code
+    sys.exit(_written(status))
+
+
+def _written(status: Any) -> Any:
+    """The status, once standard output has taken what is left in the buffer."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # Or Python tries again when it ends, complains in its own words and makes the status 120.
+        sys.stdout = None
+        if not isinstance(error, BrokenPipeError) and not status:
+            return _say(f"error: {error.strerror}; see that it can be read and written", 1)
+    return status
 
 
 def _status(arguments: list[str]) -> int:

@@ -45,6 +45,8 @@ def run(arguments: Sequence[str]) -> int:
 
         page = options.out or Path("report.html")
         check_file("report: --out", page, (".html",))
+        if any(page.exists() and page.resolve() == (run / "report.html").resolve() for run in options.runs):
+            raise InputError(f"report: --out {page}: would replace the page of that run; give another place")
         print(write_comparison_page(options.runs, page))
         return 0
     if options.out is not None:

@@ -34,6 +34,14 @@ def check_folder(flag: str, path: Path) -> None:
     _check_writable(flag, path, path if path.exists() else path.absolute().parent)
 
 
+def run_folder(model: Path) -> Path | None:
+    """The run folder that a model is, or that its checkpoint or artifact lies in; None where there is none."""
+    if model.is_dir():
+        return model
+    above = model.absolute().parent.parent
+    return above if (above / "config.yaml").is_file() and (above / "checkpoint").is_dir() else None
+
+
 def check_apart(outputs: Sequence[Path], inputs: Iterable[str | Path]) -> None:
     """Raises InputError where two outputs are one file, or one would replace what is read."""
     read = {os.path.realpath(path) for path in inputs}

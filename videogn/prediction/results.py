@@ -14,7 +14,15 @@ from videogn.prediction.annotate import write_annotated
 from videogn.prediction.classifier import Classifier, Outcome, Wanted
 from videogn.prediction.explain import write_explanation
 from videogn.prediction.features import require_features
-from videogn.prediction.output import check_apart, check_file, check_folder, output_names, write_features, write_timelines
+from videogn.prediction.output import (
+    check_apart,
+    check_file,
+    check_folder,
+    output_names,
+    run_folder,
+    write_features,
+    write_timelines,
+)
 from videogn.prediction.timeline import Timeline
 from videogn.types import InputError, VideoError
 
@@ -70,7 +78,8 @@ class ResultFiles:
             outputs += [stem.with_name(stem.name + suffix) for suffix in (".mp4", ".png")]
         outputs += [path for path in (places.timeline, places.features) if path is not None]
         # A run folder is read as a whole: its result, its scores, its checkpoints.
-        check_apart(outputs, [*videos, model, *(map(str, Path(model).rglob("*")) if Path(model).is_dir() else ())])
+        run = run_folder(Path(model))
+        check_apart(outputs, [*videos, model, *(run.rglob("*") if run is not None else ())])
         self._timelines: list[tuple[str, str | None, Timeline | None]] = []
         self._features: list[tuple[str, Float32[np.ndarray, " D"] | None]] = []
 
