@@ -27,6 +27,6 @@ def test_every_command_explains_itself(videogn: Callable, command: str) -> None:
 
 def test_unknown_command(videogn: Callable) -> None:
     assert (
-        "tarin: not a command; use one of train, prepare, evaluate, predict, inspect, compare, report, export"
+        "tarin: not a command; use one of train, prepare, evaluate, predict, inspect, plan, compare, report, export"
         in videogn("tarin").refusal()
     )

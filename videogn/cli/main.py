@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "test a trained classifier",
     "predict": "classify video files",
     "inspect": "show a network's layers, norms, FLOPs and the bytes kept for the backward pass",
+    "plan": "say what batch fits a GPU, and the norm, lr and accumulation to train with",
     "compare": "say what one result has over another, and whether it could be chance",
     "report": "write the page of a run anew, or one for several runs side by side",
     "export": "write a classifier for another runtime, and prove that it agrees",
@@ -50,6 +51,7 @@ examples
   videogn report RUN RUN --out page.html                        side by side
   videogn export checkpoint=RUN export=onnx
   videogn inspect model=i3d_r50 norm=group_norm
+  videogn plan model=i3d_r50 gpu_memory=24GB                    the largest batch that fits, per norm and clip length
 
 `videogn COMMAND --help` shows what can be set.
 RUN is a run folder, for instance runs/train/motion_resnet3d_tiny_group_norm/<time>.

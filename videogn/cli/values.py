@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from types import NoneType
 
 from omegaconf import DictConfig
 
-from videogn.number import is_count, is_positive
+from videogn.number import is_count, is_number, is_positive
 from videogn.types import InputError
 
 _LOWEST = {
@@ -20,6 +21,8 @@ _LOWEST = {
     "seed": 0,
 }
 
+_BYTES = {"": 1, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
+
 _COUNTS_OR_NULL = ("epochs", "base_batch_size", "base_steps", "total_steps")
 
 
@@ -29,6 +32,15 @@ def check_counts(config: DictConfig, keys: Iterable[str]) -> None:
         value, low = config[key], _LOWEST.get(key, 1)
         if not is_count(value, low):
             raise InputError(f"{key}={value}: give a whole number from {low} up")
+
+
+def bytes_of(key: str, value: object) -> int:
+    """24GB, 24GiB, 24576MiB or a number of bytes; raises InputError for what is none, or is more than a petabyte."""
+    text = re.fullmatch(r"(\d+\.?\d*) *(|[MG]i?B)", value, re.IGNORECASE) if isinstance(value, str) else None
+    size = float(text[1]) * _BYTES[text[2].upper()] if text else value
+    if not is_number(size, high=1e15):
+        raise InputError(f"{key}={value}: give a size as 24GB (10^9 bytes each), 24GiB (2^30), 24576MiB, or a number of bytes")
+    return int(size)
 
 
 def check_values(config: DictConfig) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from videogn.types import InputError
+from videogn.report.memory import bytes_kept, refusing
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class Inspection:
 def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn.Parameter]) -> Inspection:
     """Run `network` forward on torch's meta device and count.
 
-    FLOPs are those of convolutions and matrix products, as torch's own counter has them. The bytes are those of every tensor
-    that autograd saves, each memory once, parameters left out; saved views count as what they are a view of.
+    FLOPs are those of convolutions and matrix products, as torch's own counter has them. The bytes are those of `bytes_kept`.
 
     Args:
         network: any; it is moved to the meta device, and so of no further use.
@@ -63,22 +62,14 @@ def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn
     num_decaying = sum(p.numel() for p in network.parameters() if id(p) in decays)
     network = network.to("meta").train()
     layers: list[Layer] = []
-    try:
+    with refusing(network, clip):
         # Two clips: batch norms refuse one value a channel, which is what a small clip may come down to.
         two, three = (torch.empty((num_clips, *clip), device="meta") for num_clips in (2, 3))
         with FlopCounterMode(display=False) as flops, torch.no_grad():
             network(two)
         with _watched(network, facts, layers):
-            bytes_of_two = _bytes_kept(network, two)
-        bytes_of_one = _bytes_kept(network, three) - bytes_of_two
-    except InputError:
-        raise
-    except (RuntimeError, TypeError, ValueError) as error:
-        shape = " x ".join(map(str, clip))
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{type(network).__name__}: a clip of {shape}: {reason}; give another size, or mend the layer that says so"
-        ) from error
+            bytes_of_two = bytes_kept(network, two)
+        bytes_of_one = bytes_kept(network, three) - bytes_of_two
     return Inspection(
         tuple(layers),
         sum(p.numel() for p in network.parameters()),
@@ -87,22 +78,6 @@ def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn
         bytes_of_one,
         bytes_of_two - 2 * bytes_of_one,
     )
-
-
-def _bytes_kept(network: nn.Module, clips: Tensor) -> int:
-    """The memory that autograd holds after a forward pass, beside the parameters."""
-    parameters = {p.untyped_storage()._cdata for p in network.parameters()}
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in parameters:
-            kept[storage._cdata] = tensor  # held, so that no other storage takes its place
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(clips)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def _facts(module: nn.Module, decays: set[int]) -> dict[str, Any]:
