@@ -404,6 +404,14 @@ def test_a_recipe_is_scaled_by_the_clips_of_a_step(videogn: Callable, tiny: Sequ
     assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.02)
 
 
+def test_an_epoch_without_validation_shows_none(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    """The metrics of the last validation stay known; they are not of this epoch."""
+    words = [f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", "epochs=3", "+trainer.check_val_every_n_epoch=2"]
+    lines = [line for line in videogn("train", *tiny, *words).err.splitlines() if line.startswith("epoch ")]
+    assert ["val loss" in line for line in lines] == [False, True, False]
+    assert ["val top-1" in line for line in lines] == [False, True, False]
+
+
 def test_a_part_of_the_users_own(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """A class beside ./conf, which names it; and the run that it makes is refused where ./conf does not."""
     (tmp_path / "conf/norm").mkdir(parents=True)

@@ -63,7 +63,7 @@ def test_groups_and_channels_a_group_are_two_axes(sweep_jobs: Jobs) -> None:
 
 
 def test_where_and_how_a_job_runs_is_no_difference(sweep_jobs: Jobs) -> None:
-    where = {"num_workers": ["0", "1"], "hydra.launcher.num_parallel": ["1", "2"], "sweep": ["x", "y"]}
+    where = {"num_workers": ["0", "1"], "hydra.launcher.num_parallel": ["1", "2"], "sweep": ["x", "y"], "cases": ["[]", "null"]}
     jobs = sweep_jobs({"norm": ["a", "b"], **where})
     assert varying(jobs) == ["norm"]
     assert telling(jobs, ["norm", "num_workers"]) == ["norm", "num_workers"]

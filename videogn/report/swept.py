@@ -14,7 +14,9 @@ REPEATS = ("seed", "dataset.split_seed")
 # What a figure has on its axis, the first of them that varies.
 AXES = ("batch_size", "clip_length", "norm.num_groups", "norm.channels_per_group", "base_lr", "optimizer.lr", "epochs")
 # What says where and how a job runs, and where it is kept.
-_VOLATILE = re.compile(r"hydra\.|num_workers$|sweep$|out$|trainer\.(accelerator|devices|num_nodes)$|logger|report_videos$")
+_VOLATILE = re.compile(
+    r"hydra\.|num_workers$|sweep$|cases$|search$|out$|trainer\.(accelerator|devices|num_nodes)$|logger|report_videos$"
+)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,11 @@ class TrainingProgress(ProgressBar):
             "val loss": "val/loss",
             "val top-1": "val/top1",
         }
-        facts = [f"{name} {float(metrics[key]):.3f}" for name, key in names.items() if key in metrics]
+        # The metrics of val stay those of the last validation, which need not be of this epoch.
+        known = [
+            (name, key) for name, key in names.items() if key in metrics and (self._training_end or not key.startswith("val/"))
+        ]
+        facts = [f"{name} {float(metrics[key]):.3f}" for name, key in known]
         self.rates.append(self._rate())
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         if self._enabled:
