@@ -36,6 +36,8 @@ HOMES = {
     "openvino": {"export"},
     "hydra": {"configuration", "sweep", "cli"},
     "omegaconf": {"configuration", "sweep", "cli"},
+    "optuna": {"sweep"},
+    "submitit": {"sweep"},
     "matplotlib": {"report"},
     "plotly": {"report"},
 }

@@ -50,6 +50,7 @@ _VOLATILE = (
     "callback.progress",
     "report_videos",
     "cases",
+    "search",
 )
 _PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
 _DATASET_PATHS = ("dataset.root", "dataset.path", "dataset.groups", "dataset.annotations", "dataset.exclude")

@@ -55,10 +55,26 @@ def test_a_job_is_named_by_its_content_and_not_by_its_place(tmp_path: Path) -> N
     first = name(root=folder("first", 10))
     assert name(root=folder("second", 10)) == first
     assert name(root=folder("third", 11)) != first
-    for same in ("num_workers=0", "out=x", "sweep=y", "trainer.devices=2", "report_videos=0", "+cases=[{seed: 3}]"[1:]):
+    for same in (
+        "num_workers=0",
+        "out=x",
+        "sweep=y",
+        "trainer.devices=2",
+        "report_videos=0",
+        "cases=[{seed: 3}]",
+        "search={num_trials: 3}",
+    ):
         assert name(same, root=tmp_path / "first") == first, same
     for other in ("seed=1", "norm=batch_norm", "base_batch_size=8", "batch_composition=one_class", "epochs=21"):
         assert name(other, root=tmp_path / "first") != first, other
+
+
+def test_a_key_that_came_later_leaves_the_names_of_jobs_as_they_were() -> None:
+    """Studies that began before there was `search` go on."""
+    now = resolved(compose("train", ["dataset.root=x", "total_steps=1", "out=x"]))
+    before = {key: value for key, value in now.items() if key != "search"}
+    assert before.keys() != now.keys()
+    assert config_hash(before) == config_hash(now)
 
 
 def test_a_weight_file_counts_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,10 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     """Train, test, and write the run folder."""
     start = time.monotonic()
     check_values(config)
+    if config.get("search") is not None:
+        if "hydra.mode=RUN" not in arguments and config.resume is None:
+            raise InputError("search: is a multirun; add -m, or hydra.mode=RUN for one training with the values as they are")
+        config.search = None  # a training is none
     # Imported once the command line is known to be sound: torch and Lightning take seconds.
     import torch
 

@@ -18,6 +18,7 @@ from videogn.configuration import config_hash, instantiate, prepared_dataset
 from videogn.sweep.job import Job
 from videogn.sweep.ledger import write_jobs
 from videogn.sweep.run import run_jobs
+from videogn.sweep.search import Search
 from videogn.types import InputError
 
 
@@ -44,6 +45,7 @@ def sweep(
     """
     words = combinations(context, overrides, _params(config), _cases(config))
     compose = functools.partial(_composed, context, config, check)
+    search = _search(config, words)
     if not str(config.hydra.launcher._target_).startswith("videogn."):
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
         for job in words:
@@ -52,8 +54,16 @@ def sweep(
         return
     launcher = instantiate(config.hydra.launcher)
     folder = sweep_folder(config, overrides)
-    jobs = [job_of(compose(job), job, folder) for job in words]
-    write_jobs(folder, jobs, shlex.join(["videogn", "train", *arguments]))
+    command_line = shlex.join(["videogn", "train", *arguments])
+
+    def made(overrides: list[str]) -> Job:
+        return job_of(compose(overrides), overrides, folder)
+
+    if search is not None:
+        search.run(launcher, compose, made, words[0], folder, command_line)
+        return
+    jobs = [made(job) for job in words]
+    write_jobs(folder, jobs, command_line)
     run_jobs(launcher, jobs)
 
 
@@ -111,6 +121,23 @@ def _composed(context: HydraContext, config: DictConfig, check: Callable[[DictCo
         del job["hydra"]
     check(job)
     return job
+
+
+def _search(config: DictConfig, words: list[list[str]]) -> Search | None:
+    """Raises InputError: it is no search, it has no metrics.csv to read, or there are values to combine as well."""
+    if config.get("search") is None:
+        return None
+    search = instantiate(config.search) if isinstance(config.search, DictConfig) else None
+    if not isinstance(search, Search):
+        raise InputError("search: give _target_: videogn.sweep.search.Search and its keys, as experiment=search_lr does, or null")
+    if len(words) > 1:
+        raise InputError(f"search: and {len(words)} combinations of other values; what varies stands in search.space alone")
+    if not str(config.hydra.launcher._target_).startswith("videogn."):
+        raise InputError("search: only our launchers say how a job ended; use hydra/launcher=process or submitit")
+    loggers: Any = OmegaConf.to_container(config.logger) if config.get("logger") is not None else {}
+    if not any(str((logger or {}).get("_target_")).endswith(".MetricsFile") for logger in loggers.values()):
+        raise InputError("search: reads metrics.csv of its trials, and no logger writes it; give logger=csv")
+    return search
 
 
 def _params(config: DictConfig) -> list[str]:

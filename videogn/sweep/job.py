@@ -49,9 +49,12 @@ class Job:
         """Of `videogn` for what is left to do."""
         if (self.folder / "checkpoint" / "last.ckpt").is_file():
             return ["train", f"resume={self.folder}"]
-        # An experiment may say that it is a multirun; this is one job of it.
+        return ["train", *self.alone(), f"out={self.folder}"]
+
+    def alone(self) -> list[str]:
+        """Its command line as one training: an experiment may say that it is a multirun, and this is one job of it."""
         single = ["hydra.mode=RUN"] if any(o.startswith("experiment=") for o in self.overrides) else []
-        return ["train", *self.overrides, *single, f"out={self.folder}"]
+        return [*self.overrides, *single]
 
     def state(self) -> State:
         return state(self.folder)
@@ -74,20 +77,25 @@ class Job:
 
     def lock(self) -> int | None:
         """A descriptor that holds the job, for as long as a process has it open; None where another process holds it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
+        return hold(self.folder / _LOCK)
 
     def last_line(self) -> str:
         """Of what it printed."""
         log = self.folder / LOG
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
         return lines[-1] if lines else "no output"
+
+
+def hold(path: Path) -> int | None:
+    """A descriptor that holds the file, for as long as a process has it open; None where another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def state(folder: Path) -> State:

@@ -28,6 +28,16 @@ class JobLauncher(Protocol):
         ...
 
 
+class OneByOne(Iterator[Job]):
+    """Jobs of which the next depends on how those before it ended: a launcher takes one when it has room, and never ahead."""
+
+    def __init__(self, jobs: Iterator[Job]) -> None:
+        self._jobs = jobs
+
+    def __next__(self) -> Job:
+        return next(self._jobs)
+
+
 def run_jobs(launcher: JobLauncher, jobs: Sequence[Job]) -> None:
     """Run what is not done, and print the table of all.
 
@@ -57,10 +67,15 @@ def run_jobs(launcher: JobLauncher, jobs: Sequence[Job]) -> None:
         say(f"{title(job)}  {outcome(job)}, {seconds:.0f} s")
 
     launcher.run(to_run(), say, ended)
-    Console(width=max(Console().width, Console(width=1000).measure(shown := table(jobs, keys)).maximum)).print(shown)
+    print_whole(table(jobs, keys))
     failed = sum(1 for job in jobs if job.state() is not State.DONE)
     if failed:
         raise Findings(f"{failed} of {len(jobs)} jobs failed; the same command runs them again and skips what is done")
+
+
+def print_whole(table: Table) -> None:
+    """As wide as it is, also where the terminal is narrower: a line that is cut says less than one that is wrapped."""
+    Console(width=max(Console().width, Console(width=1000).measure(table).maximum)).print(table)
 
 
 def outcome(job: Job) -> str:
@@ -70,7 +85,7 @@ def outcome(job: Job) -> str:
         return ", ".join(["done", *scores])
     if (failure := job.failure()) is None:
         return "stopped"
-    return f"failed with {_status(failure['status'])}: {failure['message']}"
+    return f"failed with {status_text(failure['status'])}: {failure['message']}"
 
 
 def table(jobs: Sequence[Job], keys: Sequence[str]) -> Table:
@@ -83,7 +98,7 @@ def table(jobs: Sequence[Job], keys: Sequence[str]) -> Table:
         row = [job.values.get(key, "") for key in keys]
         state, result, failure = job.state(), job.result(), job.failure()
         if result is None:
-            why = f", {_status(failure['status'])}" if state is State.FAILED and failure is not None else ""
+            why = f", {status_text(failure['status'])}" if state is State.FAILED and failure is not None else ""
             shown.add_row(*row, f"{state.value}{why}", "", "", "", "")
             continue
         for entry in result["results"]:
@@ -94,5 +109,5 @@ def table(jobs: Sequence[Job], keys: Sequence[str]) -> Table:
     return shown
 
 
-def _status(status: int) -> str:
+def status_text(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"status {status}"
