@@ -15,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # 'Who may import whom', and what the code needed: the steps of training and prediction read clips through dataset and transform;
 # a timeline counts frames by the sampler's rate, and labelled videos and explanations are written.
 MAY_IMPORT = {
+    "configuration": {"identity"},
     "norm": {"kernel"},
     "model": {"kernel"},
     "weight": {"model"},
@@ -23,7 +24,7 @@ MAY_IMPORT = {
     "prediction": {"configuration", "dataset", "transform", "encoder", "sampler", "evaluation", "training", "export"},
     "export": {"kernel", "evaluation"},
     "report": {"evaluation", "encoder"},
-    "sweep": {"configuration"},
+    "sweep": {"configuration", "identity"},
 }
 HOMES = {
     "triton": {"kernel"},
@@ -41,9 +42,10 @@ HOMES = {
     "matplotlib": {"report"},
     "plotly": {"report"},
 }
-# torch's and Lightning's classes; Lightning's CSV logger deletes the metrics of the run that it resumes.
+# torch's and Lightning's classes; but Lightning's CSV logger deletes the metrics of the run that it resumes, and torch counts
+# milestones in steps, which are others at another batch size.
 LIBRARY_FOLDERS = {"optimizer", "schedule", "loss", "trainer", "logger", "callback"}
-EXCEPTIONS = {"logger/csv.yaml": "videogn.training.metrics_file."}
+EXCEPTIONS = {"logger/csv.yaml": "videogn.training.metrics_file.", "schedule/multi_step.yaml": "videogn.training.schedule."}
 
 
 def imports(path: Path) -> Iterator[str]:

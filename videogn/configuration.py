@@ -1,15 +1,13 @@
-"""The one home of Hydra and OmegaConf: find conf/, compose, instantiate what may be instantiated, hash."""
+"""The one home of Hydra and OmegaConf: find conf/, compose, instantiate what may be instantiated."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,30 +27,13 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
-from videogn import __version__
+from videogn.identity import PATHS, leaves
 from videogn.types import InputError
 
 _PACKAGE = Path(__file__).parent
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 _STORED = "stored_configuration"  # the name under which evaluate.yaml and export.yaml find the checkpoint's configuration
 
-# What a job computes does not depend on where it runs and writes, or on how it shows that.
-_VOLATILE = (
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "num_workers",
-    "out",
-    "resume",
-    "checkpoint",
-    "sweep",
-    "logger",
-    "callback.progress",
-    "report_videos",
-    "cases",
-    "search",
-)
-_PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
 _DATASET_PATHS = ("dataset.root", "dataset.path", "dataset.groups", "dataset.annotations", "dataset.exclude")
 # In conf/train.yaml, for those who use a data set.
 _OF_EVERY_DATASET = ("exclude", "max_bad_fraction")
@@ -195,11 +176,11 @@ def quoted(arguments: Sequence[str]) -> list[str]:
 def _quoted(argument: str, sweeping: bool) -> str:
     key, equals, value = argument.partition("=")
     plain_key = key.lstrip("+")
-    if not equals or not (plain_key in (*_PATHS, "weight.freeze") or plain_key.startswith("dataset.")):
+    if not equals or not (plain_key in (*PATHS, "weight.freeze") or plain_key.startswith("dataset.")):
         return argument
-    if not value and plain_key in (*_PATHS, *_DATASET_PATHS):
+    if not value and plain_key in (*PATHS, *_DATASET_PATHS):
         raise InputError(f"{argument}: the path is empty; give one, or leave {key}= out")
-    if re.fullmatch(r"-?[\d.]+", value) and plain_key in (*_PATHS, *_DATASET_PATHS):  # a folder may be called 2024
+    if re.fullmatch(r"-?[\d.]+", value) and plain_key in (*PATHS, *_DATASET_PATHS):  # a folder may be called 2024
         return f"{key}='{value}'"
     if re.fullmatch(r"[\w./\\-]*", value) or re.fullmatch(r"""(['"]).*\1|\$\{.*\}""", value):
         return argument
@@ -299,7 +280,7 @@ def checked(config: Any, place: str, needed: Iterable[str] = ()) -> DictConfig:
     if not isinstance(config, dict):
         raise InputError(f"{place}: its configuration is not a mapping; it was not written by videogn")
     allowed = conf_targets()
-    for key, value in _leaves(config):
+    for key, value in leaves(config):
         if "_target_" in key:
             if not isinstance(value, str) or not (value in allowed or _LIBRARY_TARGET.fullmatch(value)):
                 raise InputError(
@@ -325,51 +306,10 @@ def conf_targets() -> frozenset[str]:
     return frozenset(target for file in files for target in pattern.findall(file.read_text(encoding="utf-8")))
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """What a job computes, as 12 hex digits: the resolved configuration without volatile keys, and videogn's version.
-
-    A path stands for what it names: a file for its bytes, a folder for the names and sizes of the files below it.
-    """
-    leaves = {".".join(map(str, key)): value for key, value in _leaves(config)}
-    leaves = {
-        key: _content(value)
-        if isinstance(value, str) and (os.sep in value or key.startswith("dataset.") or key in _PATHS)
-        else value
-        for key, value in leaves.items()
-        if not key.startswith(_VOLATILE)
-    }
-    text = json.dumps({"version": __version__, **leaves}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 def nearest(word: str, words: Iterable[str]) -> str:
     """'; nearest: ...' for an error message, or nothing."""
     close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
     return f"; nearest: {', '.join(close)}" if close else ""
-
-
-def _content(value: str) -> str:
-    path = Path(value)
-    if not value or not path.exists():
-        return value
-    digest = hashlib.sha256()
-    if path.is_file():
-        digest.update(path.read_bytes())
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else ():
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-def _leaves(node: Any, key: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """(path of keys, value) of everything in nested dicts and lists."""
-    if isinstance(node, Mapping):
-        for name, child in node.items():
-            yield from _leaves(child, (*key, name))
-    elif isinstance(node, (list, tuple)):
-        for index, child in enumerate(node):
-            yield from _leaves(child, (*key, index))
-    else:
-        yield key, node
 
 
 def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
@@ -385,7 +325,7 @@ def _one_line(name: str, error: Exception, overrides: Sequence[str]) -> str:
         match = re.search(r"Could not (?:override|append|find|delete) '?([\w./@]+)'?", text)
     if match is not None:
         key = match[1]
-        keys = {".".join(map(str, path[:depth])) for path, _ in _leaves(_defaults(name)) for depth in range(1, len(path) + 1)}
+        keys = {".".join(map(str, path[:depth])) for path, _ in leaves(_defaults(name)) for depth in range(1, len(path) + 1)}
         near = "; what is chosen for its group has none" if key in keys else nearest(key, keys | _groups())
         return f"{key}: no such key or group in conf/{name}.yaml{near}; `videogn {name} --help` lists them"
     return f"{text} (command line: {' '.join(overrides)})" if overrides else text

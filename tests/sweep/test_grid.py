@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from videogn.configuration import compose, config_hash, resolved
+from videogn.configuration import compose, resolved
+from videogn.identity import config_hash
 from videogn.sweep.grid import combinations, job_of
 
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from videogn.cli.page import write_page
-from videogn.configuration import config_hash
 from videogn.dataset.manifest import Manifest
 from videogn.evaluation.result import Result, environment, peak_memory_bytes, protocol_results, write_result, write_scores
+from videogn.identity import config_hash
 from videogn.prediction.load import classifier_of
 from videogn.training.classifier import VideoClassifier
 from videogn.types import Decoder, InputError

@@ -14,7 +14,8 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from videogn.configuration import config_hash, instantiate, prepared_dataset
+from videogn.configuration import instantiate, prepared_dataset
+from videogn.identity import config_hash
 from videogn.sweep.job import Job
 from videogn.sweep.ledger import write_jobs
 from videogn.sweep.run import run_jobs

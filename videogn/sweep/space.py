@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from videogn.configuration import config_hash
+from videogn.identity import config_hash
 from videogn.number import is_number
 from videogn.types import InputError
 
