@@ -177,6 +177,12 @@ def test_names_that_zero_bytes_end(tmp_path: Path, stdin: Callable[[bytes], None
         named_videos("predict", ["-"])
 
 
+def test_a_signal_is_listened_to_no_longer_than_it_takes(videogn: Callable, trained: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert videogn("predict", str(trained), "gone.mp4").status == 2
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_run_is_not_overwritten(videogn: Callable, trained: Path, source: Path) -> None:
     (trained / "export").mkdir(exist_ok=True)
     (trained / "export" / "proof.json").touch()  # below a folder in it

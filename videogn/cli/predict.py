@@ -39,7 +39,14 @@ or out of memory; 2 bad input, or no file could be read. docs/predict.md says wh
 
 def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _predict(options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _predict(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise InputError(f"predict: --top {options.top}: give 1 or more")
     if options.batch_size is not None and options.batch_size < 1:
