@@ -177,6 +177,16 @@ def test_names_that_zero_bytes_end(tmp_path: Path, stdin: Callable[[bytes], None
         named_videos("predict", ["-"])
 
 
+def test_flags_may_stand_between_the_paths(videogn: Callable, trained: Path, source: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "-x.mp4"
+    shutil.copy(source, odd)
+    plain = videogn("predict", str(trained), str(source), str(odd), "--top", "1", "--output", "json")
+    between = videogn("predict", str(trained), str(source), "--top", "1", "--output", "json", "--", str(odd))
+    first = videogn("predict", "--top", "1", str(trained), "--output", "json", str(source), str(odd))
+    assert plain.status == 0
+    assert plain.out == between.out == first.out
+
+
 def test_a_signal_is_listened_to_no_longer_than_it_takes(videogn: Callable, trained: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert videogn("predict", str(trained), "gone.mp4").status == 2

@@ -249,6 +249,22 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_message(tiny: Sequence[str], trained: 
     assert torch.load(out / "checkpoint/last.ckpt", weights_only=True)["epoch"] >= 1
 
 
+def test_sigterm_to_all_processes_leaves_a_checkpoint(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    """As `timeout` and systemd send it: the loader's workers leave it to the training."""
+    command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run"]
+    words = [*command, "epochs=500", "num_workers=2"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2/"):
+                os.killpg(process.pid, signal.SIGTERM)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 143, rest
+    assert rest.splitlines()[-1].startswith("videogn: stopped: ")
+    assert group_is_gone(process.pid)
+
+
 def group_is_gone(group: int) -> bool:
     try:
         os.killpg(group, 0)

@@ -26,7 +26,7 @@ def test_words_of_a_configuration() -> None:
     found = settings(CONFIG)
     assert found["model"] == "ResNet3D, 50 layers: bottleneck blocks 3 + 4 + 6 + 3"
     assert found["norm"] == "GroupNorm, 32 groups, eps 1e-05"
-    assert found["clip"] == "8 frames, every second, 64 px"
+    assert found["clip"] == "8 frames, stride 2, 64 px"
     assert found["batch size"] == "4, 2 accumulated"
     assert found["learning rate"] == "0.1"
     assert found["steps"] == "12,000"

@@ -80,13 +80,14 @@ def test_a_list_that_is_not_the_runs_is_none(checkpoint: Checkpoint, content: by
     [
         (data(*ENTRIES, Entry("b/new.mp4", "b", "new", "val")), "12 videos then, 13 now; 'b/new.mp4' is new"),
         (data(*ENTRIES[:3], *ENTRIES[4:]), "12 videos then, 11 now; 'a/3.mp4' is gone"),
+        (data(*ENTRIES[:11]), "12 videos then, 11 now; 'a/11.mp4' is gone"),
         (data(*ENTRIES[:4], ENTRIES[4]._replace(split="train"), *ENTRIES[5:]), "split of 'a/4.mp4' was val, and is train"),
         (data(ENTRIES[0]._replace(label="b"), *ENTRIES[1:]), "label of 'a/0.mp4' was a, and is b"),
         (data(ENTRIES[0]._replace(video_id="x"), *ENTRIES[1:]), "video_id of 'a/0.mp4' was rec 0, and is x"),
         (data(*reversed(ENTRIES)), "the order of the videos or the classes is another"),
         (data(classes=("b", "a")), "the order of the videos or the classes is another"),
     ],
-    ids=["new", "gone", "split", "label", "video_id", "order", "classes"],
+    ids=["new", "gone", "gone_from_test", "split", "label", "video_id", "order", "classes"],
 )
 def test_no_run_goes_on_with_other_data(checkpoint: Checkpoint, now: Manifest, said: str) -> None:
     with pytest.raises(InputError) as refusal:
@@ -94,8 +95,12 @@ def test_no_run_goes_on_with_other_data(checkpoint: Checkpoint, now: Manifest, s
     message = str(refusal.value)
     assert f"the data are not those that it was trained with: 12 videos then, {len(now)} now; " in message
     assert said in message
-    remedy = f"go on with the list of the run: dataset=manifest dataset.path={kept_list(checkpoint)} dataset.root=/videos, or"
-    assert remedy in message
+    remedy = f"go on with the list of the run: dataset=manifest dataset.path={kept_list(checkpoint)} dataset.root=/videos"
+    gone = [entry.split for entry in ENTRIES if entry.path not in {other.path for other in now.entries}]
+    if "train" in gone:
+        assert "go on with the list" not in message  # it trains on what is not there
+    else:
+        assert remedy + (" dataset.missing=wrong" if gone else "") + ", or start another run" in message
     warning, seen = compared(checkpoint, now, data(*ENTRIES[8:]))
     assert said in warning
     assert warning.endswith("; none of the 4 videos tested was trained on")

@@ -21,7 +21,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("first", type=Path, help="a run folder of train or evaluate")
     parser.add_argument("second", type=Path, help="another")
     parser.add_argument("--output", choices=("table", "json"), default="table", help="default: table")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
 
     from videogn.evaluation.compare import compare
     from videogn.evaluation.result import read_result

@@ -17,7 +17,7 @@ from videogn.types import InputError
 
 
 class FilesParser(argparse.ArgumentParser):
-    """Positional paths and --flags; what it does not take is an InputError.
+    """Positional paths and --flags, in any order with parse_intermixed_args; what it does not take is an InputError.
 
     Args:
         command: `predict` of `videogn predict`.

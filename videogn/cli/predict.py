@@ -38,7 +38,7 @@ or out of memory; 2 bad input, or no file could be read. docs/predict.md says wh
 
 
 def run(arguments: Sequence[str]) -> int:
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         return _predict(options)

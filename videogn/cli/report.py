@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
         "--videos", type=int, default=12, metavar="N", help="of one run: show the N hardest videos; 0: none; default: 12"
     )
     parser.add_argument("--root", type=Path, help="of one run: where its videos lie now; default: where they lay in the test")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.videos < 0:
         raise InputError(f"report: --videos {options.videos}: give 0 or more")
     if is_sweep(options.runs[0]) and len(options.runs) == 1:

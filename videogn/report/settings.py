@@ -47,7 +47,7 @@ def settings(config: Mapping[str, Any]) -> Settings:
     """Model, norm, data and optimisation of a resolved configuration; what it lacks is left out."""
     clip = [
         f"{config['clip_length']} frames" if _has(config, "clip_length") else "",
-        f"every {_ordinal(config['frame_stride'])}" if _has(config, "frame_stride") else "",
+        f"stride {config['frame_stride']}" if _has(config, "frame_stride") else "",
         f"at {config['target_fps']} fps" if _has(config, "target_fps") else "",
         f"{config['crop_size']} px" if _has(config, "crop_size") else "",
     ]
@@ -146,10 +146,6 @@ def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _has(part: Mapping[str, Any], key: str) -> bool:
     return part.get(key) is not None
-
-
-def _ordinal(stride: Any) -> str:
-    return {1: "frame", 2: "second", 3: "third"}.get(stride, f"{stride}th")
 
 
 def _text(value: Any) -> str:

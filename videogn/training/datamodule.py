@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
+from types import FrameType
 
 import lightning.pytorch as pl
 import numpy as np
@@ -148,9 +149,15 @@ class ClipData(pl.LightningDataModule):
 def _start_worker(worker: int) -> None:
     # Ctrl-C reaches every process of a terminal; the training process decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # So does SIGTERM, where it is sent to a whole group of processes, as by `timeout` and systemd.
+    signal.signal(signal.SIGTERM, _pass_once)
     # A batch for which /dev/shm has no room would be dropped, and training would wait for it for ever.
     setattr(Queue, "_on_queue_feeder_error", staticmethod(_cannot_hand_over))  # noqa: B010
+
+
+def _pass_once(signum: int, frame: FrameType | None) -> None:
+    """A second one ends the worker, as PyTorch and Python send to those that do not end by themselves."""
+    signal.signal(signum, signal.SIG_DFL)
 
 
 def _cannot_hand_over(error: Exception, batch: object) -> None:

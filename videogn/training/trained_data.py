@@ -41,7 +41,9 @@ def refuse_other_data(checkpoint: Checkpoint, manifest: Manifest) -> None:
     if checkpoint.manifest_sha256 in (None, manifest.sha256()):
         return
     kept = kept_data(checkpoint)
-    remedy = f", or go on with the list of the run: {_arguments(checkpoint, manifest)}" if kept is not None else ""
+    # With a video of train gone, the list of the run is no longer what it trains on.
+    listed = kept is not None and not any(entry.split == "train" for entry in _gone(kept, manifest))
+    remedy = f", or go on with the list of the run: {_arguments(checkpoint, kept, manifest)}" if kept and listed else ""
     raise InputError(
         f"resume: {checkpoint.path}: the data are not those that it was trained with: {_difference(kept, manifest)}; bring those "
         f"back{remedy}, or start another run"
@@ -77,13 +79,21 @@ def compared(checkpoint: Checkpoint, manifest: Manifest, tested: Manifest) -> tu
         return f"{differ}; none of the {len(tested):,} videos tested was trained on", 0
     return (
         f"{differ}; {len(seen):,} of the {len(tested):,} videos tested have the path or video_id of one that was trained on, "
-        f"such as {seen[0]!r}, which flatters the score: {_arguments(checkpoint, manifest)} divides as the run did"
+        f"such as {seen[0]!r}, which flatters the score: {_arguments(checkpoint, kept, manifest)} divides as the run did"
     ), len(seen)
 
 
-def _arguments(checkpoint: Checkpoint, manifest: Manifest) -> str:
-    words = ("dataset=manifest", f"dataset.path={kept_list(checkpoint)}", f"dataset.root={manifest.root.absolute()}")
+def _arguments(checkpoint: Checkpoint, kept: Manifest, manifest: Manifest) -> str:
+    words = ["dataset=manifest", f"dataset.path={kept_list(checkpoint)}", f"dataset.root={manifest.root.absolute()}"]
+    if _gone(kept, manifest):
+        words.append("dataset.missing=wrong")
     return shlex.join(words)
+
+
+def _gone(kept: Manifest, now: Manifest) -> list[Entry]:
+    """The videos of the run whose files are not there any more."""
+    listed = {entry.path for entry in now.entries}
+    return [entry for entry in kept.entries if entry.path not in listed and not (now.root / entry.path).exists()]
 
 
 def _difference(then: Manifest | None, now: Manifest) -> str:
