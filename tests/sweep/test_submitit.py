@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from videogn.sweep import submitit as launcher
 from videogn.sweep.job import Job, State
-from videogn.sweep.run import run_jobs
+from videogn.sweep.run import OneByOne, run_jobs
 from videogn.sweep.submitit import SubmititLauncher
 from videogn.types import Findings, InputError
 
@@ -290,6 +290,23 @@ def test_an_array_of_slurms(tmp_path: Path, slurm: Path, capfd: pytest.CaptureFi
     words = (of[0].folder / "log.txt").read_text().split()
     assert {"trainer.devices=2", "trainer.num_nodes=2", "does=ok"} <= set(words)
     assert [job.state() for job in of] == [State.DONE, State.FAILED, State.DONE]
+
+
+def test_a_search_submits_when_there_is_room(tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what the queue said before a job was in it is no word about that job."""
+    monkeypatch.setattr(launcher, "_ASK_SECONDS", 60)
+    of = jobs(tmp_path, "ok", "ok", "ok")
+    done_before, ended = [], []
+
+    def proposed() -> Iterator[Job]:
+        for job in of:
+            done_before.append(len(ended))
+            yield job
+
+    SubmititLauncher(max_parallel=1).run(OneByOne(proposed()), print, lambda job, seconds: ended.append(job.state()))
+    assert ended == [State.DONE] * 3
+    assert done_before == [0, 1, 2]
+    assert "--array" not in (slurm / "1.sh").read_text()
 
 
 def test_a_single_job_and_one_that_has_left_the_queue(tmp_path: Path, slurm: Path, capfd: pytest.CaptureFixture[str]) -> None:
