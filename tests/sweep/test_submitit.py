@@ -295,6 +295,7 @@ def test_an_array_of_slurms(tmp_path: Path, slurm: Path, capfd: pytest.CaptureFi
 def test_a_search_submits_when_there_is_room(tmp_path: Path, slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what the queue said before a job was in it is no word about that job."""
     monkeypatch.setattr(launcher, "_ASK_SECONDS", 60)
+    monkeypatch.setattr(launcher, "_SILENT_SECONDS", 0)
     of = jobs(tmp_path, "ok", "ok", "ok")
     done_before, ended = [], []
 
