@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from videogn.cli import main
 from videogn.cli.main import COMMANDS
 
 
@@ -30,3 +31,23 @@ def test_unknown_command(videogn: Callable) -> None:
         "tarin: not a command; use one of train, prepare, evaluate, predict, inspect, plan, compare, report, export"
         in videogn("tarin").refusal()
     )
+
+
+@pytest.mark.parametrize(
+    ("variables", "speaks"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"SLURM_PROCID": "0"}, True),
+        ({"SLURM_PROCID": "3"}, False),
+        ({"SLURM_PROCID": "2", "LOCAL_RANK": "0"}, True),
+    ],
+    ids=str,
+)
+def test_one_process_of_a_training_speaks(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], speaks: bool) -> None:
+    """Also where SLURM has started them."""
+    for name in ("LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main._is_first_process() is speaks

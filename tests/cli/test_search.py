@@ -178,6 +178,25 @@ def test_values_that_are_proposed_twice_are_trained_once(videogn: Callable, plac
     assert "base_lr" not in trials[0]["values"], "the command line gives it"
 
 
+def test_through_a_queue_one_by_one(videogn: Callable, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher takes no trial ahead of those before it, and what it cannot run is told."""
+    pytest.importorskip("submitit", reason="pip install 'videogn[slurm]'")
+    from videogn.sweep import submitit
+
+    monkeypatch.setattr(submitit, "_PROGRAM", launcher._PROGRAM)
+    monkeypatch.setattr(submitit, "_POLL_SECONDS", 0.05)
+    repository = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([repository, os.environ.get("PYTHONPATH", "")]))
+    queue = ("hydra/launcher=submitit", "hydra.launcher.cluster=local", "hydra.launcher.max_parallel=1")
+    done = videogn(*WORDS, "search.num_trials=4", *queue)
+    assert done.status == 0, done.err
+    inside = json.loads((place / "search.json").read_text())
+    assert videogn(*WORDS, "search.num_trials=4", "sweep=processes").status == 0
+    outside = json.loads((place.parent / "processes/search.json").read_text())
+    assert [trial["id"] for trial in inside["trials"]] == [trial["id"] for trial in outside["trials"]]
+    assert "trainer.devices" not in done.out, "no value of a trial"
+
+
 def test_a_trial_that_fails_is_named_and_counts(videogn: Callable, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMIT", "0.1")
     done = videogn(*WORDS)

@@ -81,6 +81,8 @@ def test_tpe_learns_and_seeds_differ(tmp_path: Path) -> None:
     """Its later half is nearer to the best value than its first; at random they are equally far."""
     scores = [value for _, _, value in search(tmp_path / "tpe", 30, Sampling("tpe", 1, 8))]
     assert sum(scores[15:]) / 15 > sum(scores[:8]) / 8 + 0.3
+    drawn = [values["base_lr"] for values, *_ in search(tmp_path / "random", 8, Sampling("random", 1, 0))]
+    assert len(set(drawn)) == 8, "no trial is drawn as the one before"
     assert search(tmp_path / "other", 2, Sampling("tpe", 2, 8)) != search(tmp_path / "tpe", 30)[:2]
 
 

@@ -149,8 +149,8 @@ def _log_to_stderr() -> None:
 
 
 def _is_first_process() -> bool:
-    """Whether no other process of this machine speaks for the training; Lightning and torchrun number them."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether no other process of this machine speaks for the training; Lightning, torchrun and SLURM number them."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _end_with(signum: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from videogn.whole import whole
 
 LOG = "log.txt"
+TOLD_TO_END = 143  # the status of a job that was told to save and end, by SIGTERM: it is not over
 _FAILURE = "failure.json"
 _LOCK = ".lock"
 
@@ -79,9 +80,9 @@ class Job:
         """A descriptor that holds the job, for as long as a process has it open; None where another process holds it."""
         return hold(self.folder / _LOCK)
 
-    def last_line(self) -> str:
-        """Of what it printed."""
-        log = self.folder / LOG
+    def last_line(self, log: Path | None = None) -> str:
+        """Of what it printed, to `log` if it is not log.txt."""
+        log = log or self.folder / LOG
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
         return lines[-1] if lines else "no output"
 

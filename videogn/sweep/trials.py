@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from videogn.sweep.job import Job, State, named
+from videogn.sweep.job import TOLD_TO_END, Job, State, named
 from videogn.sweep.journal import Journal, Trial
 from videogn.sweep.ledger import is_sweep, read_jobs, write_jobs
 from videogn.sweep.metric import Metric
@@ -22,7 +22,6 @@ from videogn.types import Findings
 from videogn.whole import whole
 
 NAME = "search.json"
-_TOLD_TO_END = 143  # by its time limit: it has saved, and the same command goes on with it
 _ALL_FAILED = 3  # when so many have failed and none has not, the fault is not in the values
 
 
@@ -201,5 +200,5 @@ class Trials:
 
 
 def _goes_on(job: Job) -> bool:
-    """Whether it failed by its time limit alone."""
-    return (job.failure() or {}).get("status") == _TOLD_TO_END
+    """Whether it was only told to end: by its time limit, or with the machine that it had."""
+    return (job.failure() or {}).get("status") == TOLD_TO_END

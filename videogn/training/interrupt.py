@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,17 +16,21 @@ import lightning.pytorch as pl
 
 from videogn.types import Stopped
 
+_ECHO_SECONDS = 1.0
+
 
 class LastCheckpoint(pl.Callback):
     """Writes `path` when training is told to stop (Ctrl-C, SIGTERM), after every epoch's last step, and after its validation.
 
-    A first signal waits for the step to end, so that no half-made update is saved; a second one ends the process at once.
+    A first signal waits for the step to end, so that no half-made update is saved; a second one ends the process at once. SIGTERM
+    again within a second is none: the kernel tells of the end of a parent once for each of its threads.
     With gradient accumulation it waits for the optimiser's step. All ranks stop after the same step.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._signum = 0
+        self._heard = 0.0  # when
         self._stopping = False
 
     @contextmanager
@@ -87,10 +92,12 @@ class LastCheckpoint(pl.Callback):
                 signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self._signum == signum == signal.SIGTERM and time.monotonic() - self._heard < _ECHO_SECONDS:
+            return
         if self._signum:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
-        self._signum = signum
+        self._signum, self._heard = signum, time.monotonic()
 
 
 class StopTest(pl.Callback):
