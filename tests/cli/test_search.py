@@ -22,6 +22,7 @@ from videogn.configuration import compose, resolved
 from videogn.sweep import launcher
 from videogn.sweep.grid import job_of
 from videogn.sweep.ledger import read_jobs
+from videogn.sweep.metric import METRICS, Metric
 
 pytest.importorskip("optuna", reason="pip install 'videogn[search]'")
 
@@ -347,6 +348,14 @@ def test_without_optuna(videogn: Callable, place: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert videogn(*WORDS).refusal() == "videogn: error: search: needs Optuna; pip install 'videogn[search]'"
     assert not place.parent.exists()
+
+
+def test_the_metrics_of_a_training_are_read(trained: Path) -> None:
+    """Not only those of a program in its place."""
+    rows = list(csv.DictReader((trained / "metrics.csv").read_text().splitlines()))
+    for name in METRICS:
+        (last,) = [row[name] for row in rows if row[name]]
+        assert Metric(name, "last", True).read(trained) == float(last)
 
 
 def test_optuna_is_imported_for_a_search_alone() -> None:
