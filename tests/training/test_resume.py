@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
@@ -140,6 +143,40 @@ def test_resumed_equals_uninterrupted(
     # The words that repeat the run are those of its beginning.
     words = shlex.split(json.loads((out / "result.json").read_text())["command_line"])
     assert words == ["videogn", "train", *arguments(data, out, num_workers)]
+
+
+def test_killed_after_any_checkpoint_equals_uninterrupted(
+    data: Path,
+    uninterrupted: tuple[Path, list[list[int]]],
+    recorder: Recorder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that is killed outright stands at the checkpoint that it wrote last: of an epoch's last step, or of its end."""
+    save, kept = pl.Trainer.save_checkpoint, []
+
+    def keep(trainer: pl.Trainer, path: str | Path, *arguments: Any, **options: Any) -> None:
+        save(trainer, path, *arguments, **options)
+        if Path(path).name == "last.ckpt":
+            kept.append(tmp_path / f"{len(kept)}.ckpt")
+            shutil.copy(path, kept[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.Trainer, "save_checkpoint", keep)
+        assert run(arguments(data, tmp_path / "whole")) == 0
+    expected, videos = uninterrupted
+    steps = [read_checkpoint(path).step for path in kept]
+    assert steps == [STEPS_PER_EPOCH] * 2 + [2 * STEPS_PER_EPOCH] * 2
+    whole = torch.load(expected / "checkpoint" / "last.ckpt", weights_only=True)["state_dict"]
+    for path, step in list(zip(kept, steps, strict=True))[:2]:
+        out = tmp_path / path.stem
+        (out / "checkpoint").mkdir(parents=True)
+        shutil.copy(path, out / "checkpoint" / "last.ckpt")
+        recorder.videos.clear()
+        assert run([f"resume={out}"]) == 0
+        assert recorder.videos == videos[step:]
+        for name, value in torch.load(out / "checkpoint" / "last.ckpt", weights_only=True)["state_dict"].items():
+            assert torch.equal(value, whole[name]), name
 
 
 def test_every_seed_and_step_drops_its_own(data: Path, recorder: Recorder, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class ClipData(pl.LightningDataModule):
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._training = training
+        self.training_place: dict[str, int] | None = None  # where in the epochs a resumed training goes on
 
     def shared_memory_bytes(self) -> int:
         """What the batches of the loaders may take of /dev/shm at a time, on one device."""
@@ -106,10 +107,13 @@ class ClipData(pl.LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         source = self._training
         assert source is not None, "this data was made for testing"
+        batches = source.batches(*self._rank())
+        if self.training_place is not None:
+            batches.load_state_dict(self.training_place)
         clips = TrainingClips(self.manifest.split("train"), self._decoder, source.sampler, source.transform, source.seed)
         return TrainingLoader(
             clips,
-            batch_sampler=source.batches(*self._rank()),
+            batch_sampler=batches,
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
             worker_init_fn=_start_worker,

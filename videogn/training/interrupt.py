@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from videogn.training.datamodule import ClipData
 from videogn.types import Stopped
 
 _ECHO_SECONDS = 1.0
@@ -44,6 +45,13 @@ class LastCheckpoint(pl.Callback):
             if _in_main_thread():
                 for signum, handler in before.items():
                     signal.signal(signum, handler)
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Give the loader its place also where an epoch had ended: there Lightning 2.6 does not, and its clips begin anew."""
+        places = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader")
+        data = getattr(trainer, "datamodule", None)
+        if places and isinstance(data, ClipData):
+            data.training_place = places[0]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # SIGTERM from here on: Lightning has put its own handler there.
