@@ -37,6 +37,19 @@ def default_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 
+def stopped_while_scoring(command: Sequence[str], signum: signal.Signals) -> list[str]:
+    """What a command says that is sent a signal once it scores; its status is that of the signal."""
+    said = []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            if "scoring" in line:
+                process.send_signal(signum)
+        assert process.wait(120) == 128 + signum, said
+    return said
+
+
 def results(folder: Path) -> dict[str, dict]:
     return {entry["name"]: entry for entry in json.loads((folder / "result.json").read_text())["results"]}
 
@@ -118,14 +131,7 @@ def test_scores_do_not_depend_on_processes_workers_or_batch_size(
 def test_a_test_that_is_told_to_stop(trained: Path, tmp_path: Path, signum: signal.Signals) -> None:
     """Lightning alone ends with status 0 or 1, without a word."""
     command = [sys.executable, "-c", SLOW, "evaluate", f"checkpoint={trained}", "evaluation=one_clip", f"out={tmp_path}/e"]
-    said = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            said.append(line)
-            if "scoring" in line:
-                process.send_signal(signum)
-        assert process.wait(120) == 128 + signum
+    said = stopped_while_scoring(command, signum)
     assert said[-1] == "videogn: stopped: the test is not finished and left no result; give the same command again\n"
     assert not (tmp_path / "e" / "result.json").exists()
 
@@ -133,14 +139,7 @@ def test_a_test_that_is_told_to_stop(trained: Path, tmp_path: Path, signum: sign
 def test_the_test_of_a_training_that_is_told_to_stop(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "one, two = #3"
     command = [sys.executable, "-c", SLOW, "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={out}"]
-    said = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            said.append(line)
-            if "scoring" in line:
-                process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 128 + signal.SIGTERM, said
+    said = stopped_while_scoring(command, signal.SIGTERM)
     assert said[-1].startswith("videogn: stopped: trained, and not tested; go on with: ")
     assert shlex.split(said[-1])[-3:] == ["videogn", "train", f"resume={out}"]
     assert (out / "checkpoint" / "last.ckpt").is_file()
