@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "training": {"dataset", "sampler", "transform", "evaluation"},
     "prediction": {"configuration", "dataset", "transform", "encoder", "sampler", "evaluation", "training", "export"},
     "export": {"kernel", "evaluation"},
-    "report": {"evaluation", "encoder"},
+    "report": {"evaluation", "encoder", "identity"},
     "sweep": {"configuration", "identity"},
 }
 HOMES = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from videogn import __version__
 
-# What a job computes does not depend on where it runs and writes, or on how it shows that.
+# What a training computes does not depend on where it runs and writes, or on how it shows that.
 _VOLATILE = (
     "trainer.accelerator",
     "trainer.devices",
@@ -22,10 +22,10 @@ _VOLATILE = (
     "checkpoint",
     "sweep",
     "logger",
-    "callback.progress",
     "report_videos",
     "cases",
     "search",
+    "hydra",
 )
 # Keys that are paths, whatever they look like.
 PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
@@ -42,10 +42,15 @@ def config_hash(config: Mapping[str, Any]) -> str:
         if isinstance(value, str) and (os.sep in value or key.startswith("dataset.") or key in PATHS)
         else value
         for key, value in values.items()
-        if not key.startswith(_VOLATILE)
+        if not is_volatile(key)
     }
     text = json.dumps({"version": __version__, **values}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def is_volatile(key: str) -> bool:
+    """Whether it says where and how a training runs, or what is kept of it, and not what it computes."""
+    return f"{key.replace('/', '.')}.".startswith(tuple(f"{volatile}." for volatile in _VOLATILE))
 
 
 def _content(value: str) -> str:

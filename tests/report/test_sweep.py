@@ -69,6 +69,20 @@ def test_where_and_how_a_job_runs_is_no_difference(sweep_jobs: Jobs) -> None:
     assert telling(jobs, ["norm", "num_workers"]) == ["norm", "num_workers"]
 
 
+def test_a_job_of_the_same_words_repeats_nothing(sweep_jobs: Jobs, tmp_path: Path) -> None:
+    """Three seeds that were trained twice, the second time on one video more, are three repetitions: those of the second time."""
+    older, newer = (sweep_jobs({"norm": ["a"], "batch_size": ["2"], "seed": ["0", "1", "2"]}) for _ in range(2))
+    newer = [replace(job, identity=f"new{number}", values={**job.values, "num_workers": "0"}) for number, job in enumerate(newer)]
+    other = replace(older[0], identity="other", values={**older[0].values, "batch_size": "4"})
+    for order in ([*older, *newer, other], [*older, other, *newer]):
+        (grid,) = grids(order)
+        assert list(grid.series["all"]["2"]) == newer
+        write_sweep(tmp_path, "x", order)
+        assert "Beware: 3 jobs are left out: they are of older data, " in (tmp_path / "report.md").read_text()
+    write_sweep(tmp_path, "x", [*newer, other])
+    assert "Beware" not in (tmp_path / "report.md").read_text()
+
+
 def test_the_papers_tables() -> None:
     """Wu & He 2018: what falls where batches shrink is batch norm, and one group and one channel a group are LN and IN."""
     imagenet = tables("batch_size")[0].lines

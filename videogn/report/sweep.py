@@ -12,7 +12,7 @@ from videogn.evaluation.replicates import Summary
 from videogn.report.page import number, render, write_whole
 from videogn.report.plot import Drawing, Estimates, estimate_plot
 from videogn.report.published import Published, tables
-from videogn.report.swept import QUANTITIES, REPEATS, Grid, Quantity, SweptJob, grids, name_of, varying
+from videogn.report.swept import QUANTITIES, REPEATS, Grid, Quantity, SweptJob, current, grids, name_of, varying
 from videogn.whole import whole
 
 _STATES = ("done", "running", "interrupted", "failed", "missing")
@@ -136,6 +136,9 @@ def _warnings(jobs: Sequence[SweptJob]) -> list[str]:
     hashes = {result["results"][0]["protocol_hash"] for result in results}
     splits = {result["split"] for result in results}
     found = []
+    if older := len(jobs) - len(current(jobs)):
+        are = "jobs are left out: they are" if older > 1 else "job is left out: it is"
+        found.append(f"{older} {are} of older data, another version or another configuration")
     if len(hashes) > 1:
         found.append(
             f"the first protocols of the jobs are {len(hashes)} different ones (clip, crops or decoder vary): their scores do "

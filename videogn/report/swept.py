@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from videogn.evaluation.replicates import Summary, summary
+from videogn.identity import is_volatile
 
 # What repeats a training in place of changing it.
 REPEATS = ("seed", "dataset.split_seed")
 # What a figure has on its axis, the first of them that varies.
 AXES = ("batch_size", "clip_length", "norm.num_groups", "norm.channels_per_group", "base_lr", "optimizer.lr", "epochs")
-# What says where and how a job runs, and where it is kept.
-_VOLATILE = re.compile(
-    r"hydra\.|num_workers$|sweep$|cases$|search$|out$|trainer\.(accelerator|devices|num_nodes)$|logger|report_videos$"
-)
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ class Grid:
 
 def grids(jobs: Sequence[SweptJob]) -> list[Grid]:
     """The jobs over the first axis that they vary, those without a value of it over the next, and the rest without an axis."""
-    rest = list(jobs)
+    rest = current(jobs)
     found = []
     for axis in AXES:
         here = [job for job in rest if axis in job.values]
@@ -127,12 +123,15 @@ def grids(jobs: Sequence[SweptJob]) -> list[Grid]:
     return found
 
 
+def current(jobs: Sequence[SweptJob]) -> list[SweptJob]:
+    """Of those whose words say the same training the last: the others are of older data, versions or configurations."""
+    return list({frozenset((k, v) for k, v in job.values.items() if not is_volatile(k)): job for job in jobs}.values())
+
+
 def varying(jobs: Sequence[SweptJob]) -> list[str]:
     """The keys that are not the same in all jobs, but those that repeat a training or say where it runs."""
     keys = dict.fromkeys(key for job in jobs for key in job.values)
-    return [
-        key for key in keys if key not in REPEATS and not _VOLATILE.match(key) and len({job.values.get(key) for job in jobs}) > 1
-    ]
+    return [key for key in keys if key not in REPEATS and not is_volatile(key) and len({job.values.get(key) for job in jobs}) > 1]
 
 
 def telling(jobs: Sequence[SweptJob], keys: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from videogn.configuration import instantiate, prepared_dataset
 from videogn.identity import config_hash
 from videogn.sweep.job import Job
-from videogn.sweep.ledger import write_jobs
+from videogn.sweep.ledger import keep_jobs, write_jobs
 from videogn.sweep.run import run_jobs
 from videogn.sweep.search import Search
 from videogn.types import InputError
@@ -65,7 +65,10 @@ def sweep(
         return
     jobs = [made(job) for job in words]
     write_jobs(folder, jobs, command_line)
-    run_jobs(launcher, jobs)
+    try:
+        run_jobs(launcher, jobs)
+    finally:
+        keep_jobs(folder, jobs)
 
 
 def combinations(

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videogn.sweep.job import Job, State
+from videogn.identity import is_volatile
+from videogn.sweep.job import Job, alone
 from videogn.types import InputError
 from videogn.whole import whole
 
 NAME = "jobs.json"
+_LOCK = ".jobs.lock"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Ledger:
 
     Attributes:
         command_line: of the last command.
-        jobs: its jobs, and those of commands before it that are done.
+        jobs: its jobs, and those of commands before it that have begun.
     """
 
     command_line: str
@@ -32,17 +34,26 @@ def is_sweep(folder: Path) -> bool:
 
 
 def write_jobs(folder: Path, jobs: Sequence[Job], command_line: str) -> None:
-    """Those of this command, with those of earlier commands that are done; a job that was asked for twice is one."""
-    before = read_jobs(folder).jobs if is_sweep(folder) else ()
-    done = [job for job in before if job.state() is State.DONE]
-    found = {job.folder.name: job for job in (*done, *jobs)}
-    content = {
-        "schema": 1,
-        "command_line": command_line,
-        "jobs": [{"id": name, "overrides": job.overrides} for name, job in found.items()],
-    }
-    with whole(folder / NAME) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Those of this command, and those of earlier ones that have begun; a job that was asked for twice is one.
+
+    A job of the same words under another name is of other data, another version or another experiment file: no repetition. The
+    older one leaves the list, and its folder stays.
+    """
+    with alone(folder / _LOCK):
+        names, words = {job.folder.name for job in jobs}, {_words(job) for job in jobs}
+        before = read_jobs(folder).jobs if is_sweep(folder) else ()
+        left = [job for job in before if job.folder.is_dir() and job.folder.name not in names and _words(job) not in words]
+        _write(folder, [*left, *jobs], command_line)
+
+
+def keep_jobs(folder: Path, jobs: Sequence[Job]) -> None:
+    """Put back those that had not begun when another command wrote the list, at the end of their own."""
+    with alone(folder / _LOCK):
+        ledger = read_jobs(folder)
+        names, words = {job.folder.name for job in ledger.jobs}, {_words(job) for job in ledger.jobs}
+        lost = [job for job in jobs if job.folder.is_dir() and job.folder.name not in names and _words(job) not in words]
+        if lost:
+            _write(folder, [*ledger.jobs, *lost], ledger.command_line)
 
 
 def read_jobs(folder: Path) -> Ledger:
@@ -58,6 +69,22 @@ def read_jobs(folder: Path) -> Ledger:
         raise InputError(
             f"{path}: cannot be read as the jobs of a sweep ({type(error).__name__}); run the sweep's command again"
         ) from None
+
+
+def _write(folder: Path, jobs: Sequence[Job], command_line: str) -> None:
+    found = {job.folder.name: job for job in jobs}
+    content = {
+        "schema": 1,
+        "command_line": command_line,
+        "jobs": [{"id": name, "overrides": job.overrides} for name, job in found.items()],
+    }
+    with whole(folder / NAME) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _words(job: Job) -> frozenset[tuple[str, str]]:
+    """What its command line says of the training."""
+    return frozenset((key, value) for key, value in job.values.items() if not is_volatile(key))
 
 
 def _plain(name: object) -> str:

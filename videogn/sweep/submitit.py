@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import logging
@@ -13,14 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from videogn.number import is_count, is_positive
-from videogn.sweep.job import TOLD_TO_END, Job, State
+from videogn.sweep.job import TOLD_TO_END, Job, State, alone
 from videogn.sweep.run import OneByOne
 from videogn.types import InputError, Stopped
 from videogn.whole import whole
@@ -166,7 +164,7 @@ class SubmititLauncher:
             self._check_devices(job)
         found, fresh = [], []
         # Two commands of the same jobs must not both find them missing.
-        with _alone(batch[0].folder.parent / ".submit.lock"):
+        with alone(batch[0].folder.parent / ".submit.lock"):
             known = [self._before(job) for job in batch]
             self._ask([one for one in known if one is not None], now=True)
             for job, submission in zip(batch, known, strict=True):
@@ -325,11 +323,3 @@ def _is_controller(pid: str) -> bool:
         return "submitit.local._local" in Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return False
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
