@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from videogn import __version__
+from videogn.dataset.files import files_below
 
 # What a training computes does not depend on where it runs and writes, or on how it shows that.
 _VOLATILE = (
@@ -27,23 +28,37 @@ _VOLATILE = (
     "search",
     "hydra",
 )
+_OUTPUTS = Path("runs")  # of all commands; they may lie among the videos
 # Keys that are paths, whatever they look like.
 PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
+def config_hash(config: Mapping[str, Any], contents: dict[str, str] | None = None) -> str:
     """What a job computes, as 12 hex digits: the resolved configuration without volatile keys, and videogn's version.
 
-    A path stands for what it names: a file for its bytes, a folder for the names and sizes of the files below it.
+    A path stands for what it names: a file for its bytes, a folder for the names and sizes of the files below it, a run to start
+    from for the bytes of its last.ckpt; one in `out` is written, and stands for its place there.
+
+    Args:
+        contents: of the paths that were looked at before, to be looked at once a command.
     """
-    values = {".".join(map(str, key)): value for key, value in leaves(config)}
-    values = {
-        key: _content(value)
-        if isinstance(value, str) and (os.sep in value or key.startswith("dataset.") or key in PATHS)
-        else value
-        for key, value in values.items()
-        if not is_volatile(key)
-    }
+    contents = {} if contents is None else contents
+    out = f"{config.get('out')}{os.sep}"
+    values = {}
+    for key, value in ((".".join(map(str, key)), value) for key, value in leaves(config)):
+        if is_volatile(key):
+            continue
+        if key == "weight.cache":
+            value = None  # where files are fetched to says nothing of them
+        elif isinstance(value, str):
+            is_read = key.startswith("dataset.") or key in PATHS
+            if not is_read and value.startswith(out):
+                value = value[len(out) - 1 :]
+            elif is_read or os.sep in value:
+                if value not in contents:
+                    contents[value] = _content(value)
+                value = contents[value]
+        values[key] = value
     text = json.dumps({"version": __version__, **values}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -57,11 +72,17 @@ def _content(value: str) -> str:
     path = Path(value)
     if not value or not path.exists():
         return value
+    if (last := path / "checkpoint" / "last.ckpt").is_file():
+        path = last
     digest = hashlib.sha256()
     if path.is_file():
         digest.update(path.read_bytes())
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else ():
-        digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    else:
+        outputs = [_OUTPUTS] if _OUTPUTS.is_dir() else []
+        files = (folder / name for folder, names in files_below(path, around=outputs) for name in names)
+        for file in sorted(files):
+            size = file.stat().st_size
+            digest.update(f"{file.relative_to(path).as_posix()}\0{size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

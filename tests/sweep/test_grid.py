@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from videogn.configuration import compose, resolved
-from videogn.identity import config_hash
+from videogn.configuration import compose
 from videogn.sweep.grid import combinations, job_of
 
 
@@ -68,22 +65,3 @@ def test_a_job_is_named_by_its_content_and_not_by_its_place(tmp_path: Path) -> N
         assert name(same, root=tmp_path / "first") == first, same
     for other in ("seed=1", "norm=batch_norm", "base_batch_size=8", "batch_composition=one_class", "epochs=21"):
         assert name(other, root=tmp_path / "first") != first, other
-
-
-def test_a_key_that_came_later_leaves_the_names_of_jobs_as_they_were() -> None:
-    """Studies that began before there was `search` go on."""
-    now = resolved(compose("train", ["dataset.root=x", "total_steps=1", "out=x"]))
-    before = {key: value for key, value in now.items() if key != "search"}
-    assert before.keys() != now.keys()
-    assert config_hash(before) == config_hash(now)
-
-
-def test_a_weight_file_counts_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where its name has no folder in it."""
-    monkeypatch.chdir(tmp_path)
-    config = resolved(compose("train", ["weight=torchvision", "weight.path=w.pth"]))
-    names = set()
-    for content in (b"one", b"two"):
-        Path("w.pth").write_bytes(content)
-        names.add(config_hash(config))
-    assert len(names) == 2

@@ -57,8 +57,10 @@ def sweep(
     folder = sweep_folder(config, overrides)
     command_line = shlex.join(["videogn", "train", *arguments])
 
+    contents: dict[str, str] = {}
+
     def made(overrides: list[str]) -> Job:
-        return job_of(compose(overrides), overrides, folder)
+        return job_of(compose(overrides), overrides, folder, contents)
 
     if search is not None:
         search.run(launcher, compose, made, words[0], folder, command_line)
@@ -110,12 +112,16 @@ def sweep_folder(config: DictConfig, overrides: Sequence[str]) -> Path:
     return Path("runs") / "sweep" / (config.sweep or experiment or "_".join(swept) or "single")
 
 
-def job_of(config: DictConfig, overrides: Sequence[str], folder: Path) -> Job:
-    """The job of a composed configuration; its data are written now, if it is data that we write: they are part of its name."""
+def job_of(config: DictConfig, overrides: Sequence[str], folder: Path, contents: dict[str, str] | None = None) -> Job:
+    """The job of a composed configuration; its data are written now, if it is data that we write: they are part of its name.
+
+    Args:
+        contents: see config_hash.
+    """
     prepared_dataset(config.dataset)
     with open_dict(config):
-        config.out = ""  # where a job lies does not say what it is
-    identity = config_hash(OmegaConf.to_container(config, resolve=True))  # pyright: ignore[reportArgumentType]
+        config.out = "<out>"  # where a job lies does not say what it is
+    identity = config_hash(OmegaConf.to_container(config, resolve=True), contents)  # pyright: ignore[reportArgumentType]
     return Job(list(overrides), folder / identity)
 
 
