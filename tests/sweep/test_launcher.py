@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from videogn.sweep import launcher
-from videogn.sweep.job import Job, State
+from videogn.sweep.job import TOLD_TO_END, Job, State
 from videogn.sweep.launcher import ProcessLauncher
 from videogn.sweep.run import run_jobs
 from videogn.types import Findings, InputError, Stopped
@@ -96,7 +99,7 @@ def test_a_failing_job_is_named_at_once_and_the_others_go_on(tmp_path: Path, cap
         run_jobs(ProcessLauncher(), of)
     out, err = capfd.readouterr()
     lines = err.splitlines()
-    assert lines[1] == "job 1/3  failed with status 2: what came, the rule, the remedy, 0 s"
+    assert lines[1].startswith("job 1/3  failed with status 2: what came, the rule, the remedy, ")
     assert lines[3].startswith("job 2/3  done, ten_clip top-1 50.0%, ")
     assert lines[5].startswith("job 3/3  failed with status 0: ended without a result: ")
     assert [job.state() for job in of] == [State.FAILED, State.DONE, State.FAILED]
@@ -128,6 +131,68 @@ def test_a_signal_reaches_the_jobs_once_and_waits_for_them(
     assert [job.state() for job in of] == [State.DONE, State.DONE]
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_next_job_is_made_begins_none(tmp_path: Path, signum: signal.Signals) -> None:
+    """A search takes a second to propose and compose a trial."""
+    of = jobs(tmp_path, "seconds=0", "wait")
+
+    def made() -> Iterator[Job]:
+        yield of[0]
+        os.kill(os.getpid(), signum)
+        yield of[1]
+
+    with pytest.raises(Stopped):
+        ProcessLauncher().run(made(), print, lambda job, seconds: None)
+    assert [job.state() for job in of] == [State.DONE, State.MISSING]
+
+
+def test_a_signal_while_a_job_begins_reaches_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is there, and we do not know it yet."""
+    (job,) = of = jobs(tmp_path, "wait")
+    begin = subprocess.Popen
+
+    def told(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = begin(*arguments, **options)
+        while not (job.folder / "started").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", told)
+    with pytest.raises(Stopped):
+        run_jobs(ProcessLauncher(), of)
+    assert (job.folder / "log.txt").read_text() == "saved\n"
+
+
+def test_a_job_that_cannot_begin_is_named_and_the_others_go_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    of = jobs(tmp_path, "seconds=0", "seconds=0")
+    (of[0].folder / "log.txt").mkdir(parents=True)  # as one that is another user's, it opens for nobody
+    descriptors = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    with pytest.raises(Findings, match="1 of 2 jobs failed"):
+        run_jobs(ProcessLauncher(), of)
+    assert "job 1/2  failed with status 1: cannot begin: Is a directory, 0 s" in capfd.readouterr().err
+    assert [job.state() for job in of] == [State.FAILED, State.DONE]
+    if sys.platform == "linux":
+        assert len(os.listdir("/proc/self/fd")) == descriptors, "the failed one holds its folder no longer"
+
+
+def test_a_folder_that_cannot_be_held_or_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The one is a file system of no locks, which concerns all jobs; the other is told, though it cannot be written down."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Findings, match="1 of 1 jobs failed"):
+        run_jobs(ProcessLauncher(), jobs(tmp_path / "file", "seconds=0"))
+    assert "/file/0: cannot begin: Not a directory" in capfd.readouterr().err
+
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InputError, match=r"\.lock: cannot be held: No locks available; .*file system that knows flock"):
+        run_jobs(ProcessLauncher(), jobs(tmp_path, "seconds=0"))
+
+
 def test_a_job_over_its_time_saves_and_goes_on_the_next_time(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (job,) = of = jobs(tmp_path, "wait")
     short = ProcessLauncher(time_limit_hours=3 / 3600)
@@ -146,7 +211,9 @@ def test_a_job_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytes
         run_jobs(ProcessLauncher(time_limit_hours=3 / 3600), of)
     failure = job.failure()
     assert failure is not None
-    assert failure["status"] == -9
+    # It is not over: a search does not count it as a trial that failed.
+    assert failure["status"] == TOLD_TO_END
+    assert failure["message"] == "over its time limit of 3 s, and killed by signal 9; the same command goes on with it"
 
 
 def test_a_job_that_another_process_holds_is_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

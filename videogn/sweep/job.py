@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from videogn.types import InputError
 from videogn.whole import whole
 
 LOG = "log.txt"
@@ -89,14 +90,21 @@ class Job:
 
 
 def hold(path: Path) -> int | None:
-    """A descriptor that holds the file, for as long as a process has it open; None where another process holds it."""
+    """A descriptor that holds the file, for as long as a process has it open; None where another process holds it.
+
+    Raises:
+        InputError: its file system has no locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        remedy = "the sweep's folder must lie on a file system that knows flock"
+        raise InputError(f"{path}: cannot be held: {error.strerror}; {remedy}") from error
     return descriptor
 
 

@@ -13,12 +13,15 @@ from types import FrameType
 
 from videogn.configuration import quoted
 from videogn.number import is_count, is_positive
-from videogn.sweep.job import LOG, Job
+from videogn.sweep.job import LOG, TOLD_TO_END, Job
 from videogn.types import PARENT, InputError, Stopped
 
 _PROGRAM = (sys.executable, "-m", "videogn")
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 60.0  # for a job to save its checkpoint
+
+_Say = Callable[[str], None]
+_Ended = Callable[[Job, float], None]
 
 
 @dataclass
@@ -28,6 +31,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     start: float
     told: float | None = None  # when it was told to end, its time being over
+    signum: int = 0  # of ours, that it has had
 
 
 class ProcessLauncher:
@@ -52,7 +56,7 @@ class ProcessLauncher:
         self._running: list[_Running] = []
         self._signum = 0
 
-    def run(self, jobs: Iterator[Job], say: Callable[[str], None], ended: Callable[[Job, float], None]) -> None:
+    def run(self, jobs: Iterator[Job], say: _Say, ended: _Ended) -> None:
         environments = _environments(self._num_parallel)
         held: list[Job] = []  # by other processes
         before = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
@@ -62,7 +66,9 @@ class ProcessLauncher:
                 while not exhausted and len(self._running) < self._num_parallel and not self._signum:
                     if (job := next(jobs, None)) is None:
                         exhausted = True
-                    elif not self._start(job, environments):
+                    elif self._signum:  # it came while the job was made
+                        break
+                    elif not self._start(job, environments, say, ended):
                         say(f"  {job.folder}: another process runs it; waiting for it at the end")
                         held.append(job)
                 if exhausted and not self._signum and len(self._running) < self._num_parallel:
@@ -70,9 +76,9 @@ class ProcessLauncher:
                         if job.result() is not None:
                             held.remove(job)
                             ended(job, 0.0)
-                        elif len(self._running) < self._num_parallel and self._start(job, environments):
+                        elif len(self._running) < self._num_parallel and self._start(job, environments, say, ended):
                             held.remove(job)
-                self._end(ended)
+                self._end(say, ended)
                 if self._signum and not self._running:
                     raise Stopped(self._signum, "the sweep; the same command goes on with it")
                 time.sleep(_POLL_SECONDS)
@@ -82,31 +88,40 @@ class ProcessLauncher:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
 
-    def _start(self, job: Job, environments: list[dict[str, str]]) -> bool:
-        """False where another process holds the job."""
-        if (lock := job.lock()) is None:
-            return False
-        taken = {one.slot for one in self._running}
-        slot = next(place for place in range(self._num_parallel) if place not in taken)
-        job.begin()
-        command = [*_PROGRAM, *quoted(job.arguments())]
-        variables = {**os.environ, **environments[slot], PARENT: str(os.getpid())}
-        with (job.folder / LOG).open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal reaches it once, through us.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=variables,
-                pass_fds=[lock],
-                start_new_session=True,
-            )
-        os.close(lock)  # the job's own copy holds the folder
-        self._running.append(_Running(job, slot, process, time.monotonic()))
+    def _start(self, job: Job, environments: list[dict[str, str]], say: _Say, ended: _Ended) -> bool:
+        """False where another process holds the job; one that cannot begin has ended."""
+        lock = None
+        try:
+            if (lock := job.lock()) is None:
+                return False
+            taken = {one.slot for one in self._running}
+            slot = next(place for place in range(self._num_parallel) if place not in taken)
+            job.begin()
+            with (job.folder / LOG).open("ab") as log:
+                # A session of its own: Ctrl-C in the terminal reaches it once, through us.
+                process = subprocess.Popen(
+                    [*_PROGRAM, *quoted(job.arguments())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **environments[slot], PARENT: str(os.getpid())},
+                    pass_fds=[lock],
+                    start_new_session=True,
+                )
+        except OSError as error:
+            _fail(job, 1, f"cannot begin: {error.strerror}", say)
+            ended(job, 0.0)
+            return True
+        finally:
+            if lock is not None:
+                os.close(lock)  # the job's own copy holds the folder
+        one = _Running(job, slot, process, time.monotonic())
+        self._running.append(one)
+        if self._signum and not one.signum:  # it came before the job was among those that are told
+            process.send_signal(self._signum)
         return True
 
-    def _end(self, ended: Callable[[Job, float], None]) -> None:
+    def _end(self, say: _Say, ended: _Ended) -> None:
         """See which have ended, and end those whose time is over."""
         for one in list(self._running):
             seconds = time.monotonic() - one.start
@@ -121,18 +136,29 @@ class ProcessLauncher:
                 continue
             self._running.remove(one)
             if status == 0 and one.job.result() is None:
-                one.job.fail(status, f"ended without a result: {one.job.last_line()}")
+                _fail(one.job, status, f"ended without a result: {one.job.last_line()}", say)
             elif status and one.told is not None:
-                one.job.fail(status, f"over its time limit of {self._limit:.0f} s; the same command goes on with it")
+                how = f", and killed by signal {-status}" if status < 0 else ""
+                message = f"over its time limit of {self._limit:.0f} s{how}; the same command goes on with it"
+                _fail(one.job, TOLD_TO_END, message, say)
             elif status and not self._signum:
-                one.job.fail(status, one.job.last_line())
+                _fail(one.job, status, one.job.last_line(), say)
             ended(one.job, seconds)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         """Pass it on: a job saves its checkpoint on the first signal, and ends at once on the second."""
         self._signum = signum
         for one in self._running:
+            one.signum = signum
             one.process.send_signal(signum)
+
+
+def _fail(job: Job, status: int, message: str, say: _Say) -> None:
+    """Also where its folder cannot be written."""
+    try:
+        job.fail(status, message)
+    except OSError as error:
+        say(f"  {job.folder}: {message} (and this cannot be written down: {error.strerror})")
 
 
 def _environments(num_parallel: int) -> list[dict[str, str]]:
