@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE, CONF = ROOT / "videogn", ROOT / "conf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # 'Who may import whom', and what the code needed: the steps of training and prediction read clips through dataset and transform;
-# a timeline counts frames by the sampler's rate, and labelled videos and explanations are written; a folder is part of a job's name
-# by what a data set finds in it.
+# a timeline counts frames by the sampler's rate, and labelled videos and explanations are written; a folder is part of a job's
+# name by what a data set finds in it.
 MAY_IMPORT = {
     "configuration": {"identity"},
     "identity": {"dataset"},

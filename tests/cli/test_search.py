@@ -15,14 +15,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from videogn.cli.swept import swept
+from videogn.cli.train import run
 from videogn.configuration import compose, resolved
 from videogn.sweep import launcher
 from videogn.sweep.grid import job_of
+from videogn.sweep.job import Job
 from videogn.sweep.ledger import read_jobs
-from videogn.sweep.metric import METRICS, Metric
+from videogn.sweep.metric import EPOCHS, METRICS, Metric
+from videogn.training.classifier import VideoClassifier
+from videogn.types import Batch
 
 pytest.importorskip("optuna", reason="pip install 'videogn[search]'")
 
@@ -356,6 +362,27 @@ def test_the_metrics_of_a_training_are_read(trained: Path) -> None:
     for name in METRICS:
         (last,) = [row[name] for row in rows if row[name]]
         assert Metric(name, "last", True).read(trained) == float(last)
+
+
+@pytest.mark.filterwarnings("ignore:Encountered `nan` values in tensor")  # the mean of train/loss leaves them out
+def test_a_training_that_diverged_counts_as_the_worst(
+    tiny: Sequence[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it ended, and not as it was before; the report of a sweep does not take the loss before for its last one either."""
+    step = VideoClassifier.training_step
+
+    def diverging(self: VideoClassifier, batch: Batch, batch_idx: int) -> Any:
+        return step(self, batch, batch_idx) * (math.nan if self.current_epoch else 1.0)
+
+    monkeypatch.setattr(VideoClassifier, "training_step", diverging)
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "epochs=2", "report_videos=0"]
+    assert run([*words, f"out={tmp_path}/run"]) == 0
+    loss = {epoch: Metric("val/loss", epoch, False).read(tmp_path / "run") for epoch in EPOCHS}
+    assert loss["best"] is not None
+    assert 0 < loss["best"] < math.inf
+    assert loss["last"] is not None
+    assert math.isnan(loss["last"])
+    assert set(swept(Job(words, tmp_path / "run")).validation) == {"top1"}
 
 
 def test_optuna_is_imported_for_a_search_alone() -> None:

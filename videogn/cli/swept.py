@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from videogn.evaluation.result import read_facts
-from videogn.report.curves import read_curves
 from videogn.report.sweep import write_sweep
 from videogn.report.swept import SweptJob
 from videogn.sweep.job import Job, State
 from videogn.sweep.ledger import NAME, read_jobs
+from videogn.sweep.metric import METRICS, Metric
 from videogn.types import InputError
 
 
@@ -29,12 +30,7 @@ def swept(job: Job) -> SweptJob:
     """What a job's folder says of it."""
     state = job.state()
     result = read_facts(job.folder) if state is State.DONE else None
-    curves = read_curves(job.folder / "metrics.csv")
-    validation = {
-        name: line.points[-1][1]
-        for name, title in (("top1", "top-1"), ("loss", "loss"))
-        for line in curves.get(title, ())
-        if line.name == "val"
-    }
+    last = {name: Metric(name, "last", maximize).read(job.folder) for name, maximize in METRICS.items()}
+    validation = {name.removeprefix("val/"): value for name, value in last.items() if value is not None and math.isfinite(value)}
     message = (job.failure() or {}).get("message", "")
     return SweptJob(job.folder.name, job.values, state.value, result, validation, str(message))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,8 +155,9 @@ class VideoClassifier(pl.LightningModule):
         split = self._data.manifest.split("val")
         metrics = classification_metrics(self._collectors[0].gather(len(split)), split.targets(), self.classes)
         self.log("val/top1", metrics["top1"], prog_bar=True, sync_dist=True)
-        if metrics["loss"] is not None:
-            self.log("val/loss", metrics["loss"], prog_bar=True, sync_dist=True)
+        # Without a finite score it is said too: who watches it, or reads it later, must not take an epoch before for this one.
+        loss = math.nan if metrics["loss"] is None else metrics["loss"]
+        self.log("val/loss", loss, prog_bar=True, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         self._collectors = [ViewCollector(protocol, len(self.classes)) for protocol in self.protocols.values()]
