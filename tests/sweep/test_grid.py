@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from videogn.configuration import compose
-from videogn.sweep.grid import combinations, job_of
+from videogn.sweep.grid import _cases, _params, combinations, job_of
+from videogn.sweep.word import word_of
+from videogn.types import InputError
 
 
 class Context:
@@ -14,8 +22,14 @@ class Context:
     config_loader = None
 
 
-def jobs(*overrides: str, params: tuple[str, ...] = (), cases: tuple[tuple[str, ...], ...] = ()) -> list[list[str]]:
-    return combinations(Context(), list(overrides), params, cases)  # pyright: ignore[reportArgumentType]
+def jobs(*overrides: str, params: tuple[str, ...] = (), cases: tuple[dict[str, str], ...] = ()) -> list[list[str]]:
+    groups = ("norm", "weight", "conv")
+    return combinations(Context(), list(overrides), params, cases, groups)  # pyright: ignore[reportArgumentType]
+
+
+def experiment(name: str) -> tuple[dict[str, str], ...]:
+    content = yaml.safe_load((Path(__file__).parents[2] / f"conf/experiment/{name}.yaml").read_text())
+    return tuple({key: word_of(value) for key, value in case.items()} for case in content["cases"])
 
 
 def test_every_combination_the_last_key_fastest() -> None:
@@ -30,10 +44,52 @@ def test_every_combination_the_last_key_fastest() -> None:
 
 def test_the_command_line_replaces_what_an_experiment_varies() -> None:
     assert jobs("seed=7", params=("seed=0,1,2", "batch_size=2,4")) == [["seed=7", "batch_size=2"], ["seed=7", "batch_size=4"]]
-    cases = (("clip_length=32", "batch_size=8"), ("clip_length=32", "batch_size=4"), ("clip_length=64", "batch_size=4"))
-    assert jobs("norm=a", cases=cases) == [["norm=a", *case] for case in cases]
+    pairs = (("32", "8"), ("32", "4"), ("64", "4"))
+    cases = tuple({"clip_length": length, "batch_size": size} for length, size in pairs)
+    assert jobs("norm=a", cases=cases) == [["norm=a", f"clip_length={length}", f"batch_size={size}"] for length, size in pairs]
     # Without the batch size, the first two cases are one.
     assert jobs("batch_size=1", cases=cases) == [["batch_size=1", "clip_length=32"], ["batch_size=1", "clip_length=64"]]
+
+
+def test_a_file_of_a_group_chooses_among_the_cases() -> None:
+    """Every group norm of table 8 starts from group norm's weights, and from no other's."""
+    cases = experiment("table_8")
+    for norms in (["group_norm"], ["batch_norm"], ["batch_norm", "group_norm"]):
+        found = [dict(word.split("=") for word in job) for job in jobs(f"norm={','.join(norms)}", cases=cases)]
+        assert found == [case for case in cases if case["norm"] in norms]
+    (none,) = jobs("norm=none", cases=experiment("norm_family"))
+    assert set(none) == {"norm=none", "model.zero_init=false", "conv.bias=true"}
+    # Every lr is tried with every norm, also where some case has it: it is a value, and no file.
+    lrs = jobs("base_lr=0.1,0.2", cases=experiment("batch_size"))
+    assert len({tuple(job) for job in lrs}) == len(lrs) == 2 * 5
+    # conv is not every case's: it stands beside what they say.
+    assert len(jobs("conv=weight_standardized", cases=({"norm": "a"}, {"norm": "b", "conv": "weight_standardized"}))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("table_8", "weight"), ("batch_size", "base_lr"), ("norm_family", "norm.warmup_steps")]
+)
+def test_a_norm_of_no_case_is_not_trained_with_the_values_of_others(name: str, other: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"norm=mine: no case of the experiment has it, and {other} follows norm there; give batch_norm, "
+    ):
+        jobs("norm=group_norm,mine", cases=experiment(name))
+    cases = ({"norm": "a", "seed": "0"}, {"norm": "b", "seed": "0"})
+    assert jobs("norm=mine", cases=cases) == [["norm=mine", "seed=0"]]
+
+
+@pytest.mark.parametrize("value", [None, True, 3, 1e-5, "stem,res2", "a b", "it's", [1, "x,y"], {"hue": 0.1}], ids=str)
+def test_a_case_is_read_as_it_was_written(value: Any) -> None:
+    """As by YAML, and not as a sweep, or as the text 'None'."""
+    config = OmegaConf.create({"cases": [{"key": value}], "hydra": {"sweeper": {"params": {"key": value}}}})
+    (case,) = _cases(config)
+    words = [f"key={case['key']}", *([] if isinstance(value, str) else _params(config))]
+    for word in words:
+        override = OverridesParser.create().parse_override(word)
+        assert not override.is_sweep_override()
+        assert override.value() == value
+    config.hydra.sweeper.params.key = "2,4"
+    assert _params(config) == ["key=2,4"]
 
 
 def test_a_job_is_named_by_its_content_and_not_by_its_place(tmp_path: Path) -> None:

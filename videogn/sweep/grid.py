@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from videogn.sweep.job import Job
 from videogn.sweep.ledger import keep_jobs, write_jobs
 from videogn.sweep.run import run_jobs
 from videogn.sweep.search import Search
+from videogn.sweep.word import word_of
 from videogn.types import InputError
 
 
@@ -44,7 +45,7 @@ def sweep(
         config: with the values that the sweep does not vary.
         overrides: the words of the command line that are values.
     """
-    words = combinations(context, overrides, _params(config), _cases(config))
+    words = combinations(context, overrides, _params(config), _cases(config), config.hydra.runtime.choices)
     compose = functools.partial(_composed, context, config, check)
     search = _search(config, words)
     if not str(config.hydra.launcher._target_).startswith("videogn."):
@@ -77,14 +78,20 @@ def combinations(
     context: HydraContext,
     overrides: Sequence[str],
     params: Sequence[str] = (),
-    cases: Sequence[Sequence[str]] = (),
+    cases: Sequence[Mapping[str, str]] = (),
+    groups: Container[str] = (),
 ) -> list[list[str]]:
     """The command line of every job, the last key varying fastest.
 
     Args:
-        overrides: of the command line; a key that stands in `params` or `cases` too is taken from here.
+        overrides: of the command line; a key that stands in `params` or `cases` too is taken from here. But files of a group that
+            every case names (`norm`) choose among the cases, whose other values belong to them.
         params: of an experiment, KEY=VALUES each.
-        cases: of an experiment, values that vary together.
+        cases: of an experiment, words of values that vary together.
+        groups: keys whose values are files of conf/.
+
+    Raises:
+        InputError: a file that no case has, where the cases have other values for each.
     """
     parser = OverridesParser.create(config_loader=context.config_loader)
     given = parser.parse_overrides(list(overrides))
@@ -93,6 +100,14 @@ def combinations(
     choices = []
     for override in (*given, *own):
         key = override.get_key_element()
+        if key in groups and cases and all(key in case for case in cases):
+            swept = override.is_sweep_override()
+            files = list(override.sweep_string_iterator()) if swept else [override.get_value_element_as_str()]
+            if all(any(case[key] == file for case in cases) for file in files):
+                cases = [case for case in cases if case[key] in files]
+                keys.remove(key)
+                continue
+            _check_alone(key, files, cases)
         if override.is_sweep_override():
             choices.append([[f"{key}={value}"] for value in override.sweep_string_iterator()])
         elif override.is_delete():
@@ -100,9 +115,22 @@ def combinations(
         else:
             choices.append([[f"{key}={override.get_value_element_as_str()}"]])
     if cases:
-        left = [[word for word in case if word.split("=", 1)[0] not in keys] for case in cases]
+        left = [[f"{key}={value}" for key, value in case.items() if key not in keys] for case in cases]
         choices.append([list(case) for case in dict.fromkeys(map(tuple, left))])
     return [list(itertools.chain(*job)) for job in itertools.product(*choices)]
+
+
+def _check_alone(key: str, files: Sequence[str], cases: Sequence[Mapping[str, str]]) -> None:
+    """Raises InputError: a file of no case would be trained with the values that belong to the others."""
+    own = list(dict.fromkeys(case[key] for case in cases))
+    for other in dict.fromkeys(other for case in cases for other in case if other != key):
+        values = [{case.get(other) for case in cases if case[key] == file} for file in own]
+        if all(len(of) == 1 for of in values) and len(set.union(*values)) > 1:
+            new = ", ".join(file for file in files if file not in own)
+            raise InputError(
+                f"{key}={new}: no case of the experiment has it, and {other} follows {key} there; give {', '.join(own)}, or "
+                f"cases=[{{{key}: {new}, {other}: ...}}]"
+            )
 
 
 def sweep_folder(config: DictConfig, overrides: Sequence[str]) -> Path:
@@ -152,11 +180,12 @@ def _search(config: DictConfig, words: list[list[str]]) -> Search | None:
 
 def _params(config: DictConfig) -> list[str]:
     params: Any = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
-    return [f"{key}={value}" for key, value in params.items()]
+    # A text is Hydra's grammar already: '2,4,8' are three values.
+    return [f"{key}={value if isinstance(value, str) else word_of(value)}" for key, value in params.items()]
 
 
-def _cases(config: DictConfig) -> list[list[str]]:
+def _cases(config: DictConfig) -> list[dict[str, str]]:
     cases: Any = OmegaConf.to_container(config.cases) if config.get("cases") is not None else []
     if not isinstance(cases, list) or not all(isinstance(case, dict) and case for case in cases):
         raise InputError(f"cases={cases}: give a list of KEY: VALUE, such as [{{clip_length: 32, batch_size: 8}}], or null")
-    return [[f"{key}={value}" for key, value in case.items()] for case in cases]
+    return [{key: word_of(value) for key, value in case.items()} for case in cases]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from videogn.identity import config_hash
 from videogn.number import is_number
+from videogn.sweep.word import word_of
 from videogn.types import InputError
 
 _OF_A_RANGE = ("low", "high", "log", "step")
@@ -117,7 +117,7 @@ def _entry(key: str, entry: Any) -> Range | Choices:
         raise InputError(f"{place}: does not change what a training computes; leave it out")
     if isinstance(entry, Mapping) and set(entry) == {"choices"}:
         choices = entry["choices"]
-        words = tuple(map(_word, choices)) if isinstance(choices, Sequence) and not isinstance(choices, str) else ()
+        words = tuple(map(word_of, choices)) if isinstance(choices, Sequence) and not isinstance(choices, str) else ()
         if len(set(words)) < 2 or len(set(words)) < len(words):
             raise InputError(f"{place}.choices={choices}: give a list of two values or more, each once")
         return Choices(words)
@@ -141,20 +141,3 @@ def _entry(key: str, entry: Any) -> Range | Choices:
             nearest = Decimal(str(high)) - rest
             raise InputError(f"{place}: high={high} is not a whole number of steps of {step} above low={low}; {nearest} is")
     return Range(low, high, bool(log), step)
-
-
-def _word(value: Any) -> str:
-    """In Hydra's grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_word(child)}" for key, child in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join(map(_word, value)) + "]"
-    text = str(value)
-    if re.fullmatch(r"[\w./:+-]+", text):
-        return text
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
-    return f"'{escaped}'"
