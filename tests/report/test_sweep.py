@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from videogn.report.published import TABLES, tables
 from videogn.report.sweep import write_sweep
 from videogn.report.swept import ERROR, SweptJob, grids, telling, varying
 
+EXPERIMENTS = Path(__file__).parents[2] / "conf/experiment"
 Jobs = Callable[..., list[SweptJob]]
 STUDY = {"norm": ["batch_norm", "group_norm"], "batch_size": ["16", "2", "4"], "seed": ["0", "1", "2"]}
 
@@ -47,6 +50,22 @@ def test_an_lr_that_follows_the_norm_is_neither_an_axis_nor_a_name(sweep_jobs: J
     norms = {"norm": ["batch_norm", "layer_norm", "ln"], "batch_size": ["2", "4"]}
     (grid,) = grids(sweep_jobs(norms, lambda values: {"base_lr": str(len(values["norm"]))}))
     assert (grid.axis, list(grid.series)) == ("batch_size", ["batch_norm", "layer_norm", "ln"])
+
+
+@pytest.mark.parametrize("name", [path.stem for path in EXPERIMENTS.glob("*.yaml") if "\ncases:" in path.read_text()])
+def test_every_line_of_an_experiment_has_the_name_of_its_norm(name: str, sweep_jobs: Jobs) -> None:
+    """Also where another key says the same, as the weights and the frame stride do in table 8."""
+    content = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
+    cases = [{key: str(value) for key, value in case.items()} for case in content["cases"]]
+    varied = {key: str(values).split(",") for key, values in content["hydra"]["sweeper"]["params"].items()}
+    jobs = [job for case in cases for job in sweep_jobs(varied, lambda values, case=case: case)]
+    for grid in grids(jobs):
+        for line, places in grid.series.items():
+            for key in ("norm", "clip_length"):
+                own = {job.values.get(key) for repeated in places.values() for job in repeated}
+                if len({case.get(key) for case in cases}) > 1:
+                    (value,) = own
+                    assert re.search(rf"(^|=|, ){value}\b", line)
 
 
 def test_an_lr_that_is_swept_is_the_axis(sweep_jobs: Jobs) -> None:

@@ -11,6 +11,8 @@ from videogn.identity import is_volatile
 
 # What repeats a training in place of changing it.
 REPEATS = ("seed", "dataset.split_seed")
+# What a line is called by, if it is told by one of them.
+_NAMES = ("norm", "conv", "model", "dataset")
 # What a figure has on its axis, the first of them that varies.
 AXES = ("batch_size", "clip_length", "norm.num_groups", "norm.channels_per_group", "base_lr", "optimizer.lr", "epochs")
 
@@ -135,13 +137,19 @@ def varying(jobs: Sequence[SweptJob]) -> list[str]:
 
 
 def telling(jobs: Sequence[SweptJob], keys: Sequence[str]) -> list[str]:
-    """As few of the keys as tell the jobs apart that all of them tell apart; numbers go first, so that names stay."""
+    """As few of the keys as tell the jobs apart that all of them tell apart; the norm and other names stay, then the clip length."""
     kept = list(keys)
+    lasting = [*_NAMES, "clip_length"]
+
+    def rank(key: str) -> tuple[int, bool]:
+        """Of those that go, the first has the lowest."""
+        is_number = all(_number(job.values.get(key)) is not None for job in jobs)
+        return (len(lasting) - lasting.index(key) if key in lasting else 0, not is_number)
 
     def groups(keys: Iterable[str]) -> int:
         return len({tuple(job.values.get(key) for key in keys) for job in jobs})
 
-    for key in sorted(keys, key=lambda key: not all(_number(job.values.get(key)) is not None for job in jobs)):
+    for key in sorted(keys, key=rank):
         fewer = [other for other in kept if other != key]
         if groups(fewer) == groups(kept):
             kept = fewer
@@ -153,7 +161,7 @@ def name_of(job: SweptJob, keys: Sequence[str]) -> str:
     parts = []
     for key in keys:
         if (value := job.values.get(key)) is not None:
-            parts.append(value if key in ("norm", "conv", "model", "dataset") else f"{key}={value}")
+            parts.append(value if key in _NAMES else f"{key}={value}")
     return ", ".join(parts) or "all"
 
 
