@@ -141,6 +141,10 @@ def test_an_experiment_can_be_a_multirun(base: Sequence[str], tmp_path: Path) ->
         (["hydra.launcher.time_limit_hours=-1"], r"hydra.launcher.time_limit_hours=-1: give hours above 0, or null"),
         (["cases=[3]"], r"cases=\[3\]: give a list of KEY: VALUE"),
         (["cases=[{batch_sise: 3}]"], r"batch_sise: no such key"),
+        (["sweep=[a,b]"], r"sweep=\['a', 'b'\]: give the name of a folder under runs/sweep"),
+        (["sweep=true"], r"sweep=True: give the name of a folder"),
+        (["sweep=../a"], r"sweep=../a: give the name of a folder"),
+        (["sweep=''"], r"sweep=: give the name of a folder"),
     ],
 )
 def test_bad_values_are_said_before_anything_runs(
@@ -149,3 +153,14 @@ def test_bad_values_are_said_before_anything_runs(
     monkeypatch.chdir(tmp_path)
     assert re.search(message, videogn("train", "-m", "seed=0,1", *overrides).refusal())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_jobs_that_differ_only_in_where_they_run_are_refused(
+    videogn: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for label in ("run", "walk"):
+        (tmp_path / "videos" / label).mkdir(parents=True)
+    line = videogn("train", "-m", "trainer.devices=1,2", "dataset=class_folder", "dataset.root=videos").refusal()
+    assert "dataset.root=videos: are one training; trainer.devices says where and how it runs" in line
+    assert not (tmp_path / "runs").exists()

@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from videogn.configuration import compose
-from videogn.sweep.grid import _cases, _params, combinations, job_of
+from videogn.sweep.grid import _cases, _params, check_apart, combinations, job_of, sweep_folder
+from videogn.sweep.job import Job
 from videogn.sweep.word import word_of
 from videogn.types import InputError
 
@@ -90,6 +91,37 @@ def test_a_case_is_read_as_it_was_written(value: Any) -> None:
         assert override.value() == value
     config.hydra.sweeper.params.key = "2,4"
     assert _params(config) == ["key=2,4"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["sweep=2024", "seed=0,1"], "2024"),
+        (["sweep=0", "seed=0,1"], "0"),
+        (["sweep=a", "seed=0,1"], "a"),
+        (["seed=0,1", "norm=group_norm,batch_norm", "batch_size=range(2,4)"], "seed_norm_batch_size"),
+        (["evaluation=[one_clip,ten_clip]", "seed=0,1", "train_short_side=[32,36]"], "seed"),
+        (["seed=0"], "single"),
+    ],
+)
+def test_the_folder_of_a_sweep(overrides: list[str], name: str) -> None:
+    """A number is a name too; a list is one value."""
+    config = OmegaConf.create({"sweep": None, "hydra": {"runtime": {"choices": {}}}})
+    if overrides[0].startswith("sweep="):
+        config.sweep = OverridesParser.create().parse_override(overrides[0]).value()
+    assert sweep_folder(config, overrides) == Path("runs/sweep") / name  # pyright: ignore[reportArgumentType]
+
+
+def test_two_jobs_of_one_name_must_not_differ_in_where_they_run() -> None:
+    """The last would win, and the other be missed by nobody."""
+    one, two = (Job(["seed=0", f"trainer.devices={n}"], Path("s/a")) for n in (1, 2))
+    with pytest.raises(
+        InputError,
+        match=r"seed=0 trainer.devices=1 and seed=0 trainer.devices=2: are one training; trainer.devices says",
+    ):
+        check_apart([one, two])
+    check_apart([one, Job(["seed=1"], Path("s/b")), Job(["seed=0", "trainer.devices=1"], Path("s/a"))])
+    check_apart([one, Job(["seed=0", "trainer.devices=1", "norm=group_norm"], Path("s/a"))])
 
 
 def test_a_job_is_named_by_its_content_and_not_by_its_place(tmp_path: Path) -> None:

@@ -94,7 +94,13 @@ def test_two_that_write_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", '{"command_line": "x", "jobs": [{"id": "../a", "overrides": []}]}', '{"command_line": "x", "jobs": [{"id": 3}]}'],
+    [
+        "",
+        "[]",
+        '{"command_line": "x", "jobs": [{"id": "../a", "overrides": []}]}',
+        '{"command_line": "x", "jobs": [{"id": "..", "overrides": []}]}',
+        '{"command_line": "x", "jobs": [{"id": 3}]}',
+    ],
 )
 def test_a_damaged_ledger_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "jobs.json").write_text(content)

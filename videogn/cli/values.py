@@ -9,6 +9,7 @@ from types import NoneType
 from omegaconf import DictConfig
 
 from videogn.number import is_count, is_number, is_positive
+from videogn.sweep.ledger import is_plain
 from videogn.types import InputError
 
 _LOWEST = {
@@ -61,6 +62,9 @@ def check_values(config: DictConfig) -> None:
     _check_recipe(config)
     if not isinstance(config.get("out"), (str, NoneType)):
         raise InputError(f"out={config.out}: give a folder")
+    name = config.get("sweep")
+    if name is not None and (not isinstance(name, (str, int, float)) or isinstance(name, bool) or not is_plain(str(name))):
+        raise InputError(f"sweep={name}: give the name of a folder under runs/sweep, or null")
     for key in ("appearance", "mixing"):
         if not isinstance(config.get(key), (DictConfig, NoneType)):
             raise InputError(f"{key}={config[key]}: give null for none, or values of its keys, as --help shows them")

@@ -137,7 +137,7 @@ def varying(jobs: Sequence[SweptJob]) -> list[str]:
 
 
 def telling(jobs: Sequence[SweptJob], keys: Sequence[str]) -> list[str]:
-    """As few of the keys as tell the jobs apart that all of them tell apart; the norm and other names stay, then the clip length."""
+    """As few of the keys as tell the jobs apart that all of them tell apart; names stay longest, and the norm of them."""
     kept = list(keys)
     lasting = [*_NAMES, "clip_length"]
 

@@ -15,13 +15,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from videogn.configuration import instantiate, prepared_dataset
-from videogn.identity import config_hash
+from videogn.identity import config_hash, is_volatile
 from videogn.sweep.job import Job
 from videogn.sweep.ledger import keep_jobs, write_jobs
 from videogn.sweep.run import run_jobs
 from videogn.sweep.search import Search
 from videogn.sweep.word import word_of
 from videogn.types import InputError
+
+_SWEEPS = Path("runs") / "sweep"
 
 
 def sweep(
@@ -67,6 +69,7 @@ def sweep(
         search.run(launcher, compose, made, words[0], folder, command_line)
         return
     jobs = [made(job) for job in words]
+    check_apart(jobs)
     write_jobs(folder, jobs, command_line)
     try:
         run_jobs(launcher, jobs)
@@ -135,9 +138,25 @@ def _check_alone(key: str, files: Sequence[str], cases: Sequence[Mapping[str, st
 
 def sweep_folder(config: DictConfig, overrides: Sequence[str]) -> Path:
     """runs/sweep/NAME: NAME is that of `sweep=`, of the experiment, or the keys that have several values."""
-    experiment = config.hydra.runtime.choices.get("experiment")
-    swept = [key for key, _, value in (word.partition("=") for word in overrides) if "," in value or "(" in value]
-    return Path("runs") / "sweep" / (config.sweep or experiment or "_".join(swept) or "single")
+    if config.sweep is not None:
+        return _SWEEPS / str(config.sweep)
+    given = OverridesParser.create().parse_overrides(list(overrides))
+    swept = [override.get_key_element() for override in given if override.is_sweep_override()]
+    return _SWEEPS / (config.hydra.runtime.choices.get("experiment") or "_".join(swept) or "single")
+
+
+def check_apart(jobs: Sequence[Job]) -> None:
+    """Raises InputError: two jobs of one name, which say of one training where it runs in two ways."""
+    first: dict[Path, Job] = {}
+    for job in jobs:
+        other = first.setdefault(job.folder, job)
+        both = (other.values, job.values)
+        for key in dict.fromkeys(key for values in both for key in values if is_volatile(key)):
+            if both[0].get(key) != both[1].get(key):
+                shown = " and ".join(" ".join(one.overrides) for one in (other, job))
+                raise InputError(
+                    f"{shown}: are one training; {key} says where and how it runs, which is no part of it; give one value"
+                )
 
 
 def job_of(config: DictConfig, overrides: Sequence[str], folder: Path, contents: dict[str, str] | None = None) -> Job:

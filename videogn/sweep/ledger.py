@@ -33,6 +33,11 @@ def is_sweep(folder: Path) -> bool:
     return (folder / NAME).is_file()
 
 
+def is_plain(name: str) -> bool:
+    """Whether it names a folder right in another one."""
+    return name == Path(name).name and name not in ("", "..")
+
+
 def write_jobs(folder: Path, jobs: Sequence[Job], command_line: str) -> None:
     """Those of this command, and those of earlier ones that have begun; a job that was asked for twice is one.
 
@@ -61,7 +66,9 @@ def read_jobs(folder: Path) -> Ledger:
     path = folder / NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        jobs = tuple(Job([str(o) for o in job["overrides"]], folder / _plain(job["id"])) for job in content["jobs"])
+        if not all(is_plain(job["id"]) for job in content["jobs"]):
+            raise ValueError("a job that is none of this folder")
+        jobs = tuple(Job([str(o) for o in job["overrides"]], folder / job["id"]) for job in content["jobs"])
         return Ledger(str(content["command_line"]), jobs)
     except FileNotFoundError:
         raise InputError(f"{folder}: no {NAME} in it; give the folder of a sweep, runs/sweep/NAME") from None
@@ -85,10 +92,3 @@ def _write(folder: Path, jobs: Sequence[Job], command_line: str) -> None:
 def _words(job: Job) -> frozenset[tuple[str, str]]:
     """What its command line says of the training."""
     return frozenset((key, value) for key, value in job.values.items() if not is_volatile(key))
-
-
-def _plain(name: object) -> str:
-    """The name of a folder right here."""
-    if not isinstance(name, str) or name != Path(name).name:
-        raise ValueError(name)
-    return name
