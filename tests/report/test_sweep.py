@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
+from videogn.evaluation.replicates import summary
 from videogn.report.published import TABLES, tables
-from videogn.report.sweep import write_sweep
+from videogn.report.sweep import _cell, write_sweep
 from videogn.report.swept import ERROR, SweptJob, grids, telling, varying
 
 EXPERIMENTS = Path(__file__).parents[2] / "conf/experiment"
@@ -120,6 +121,24 @@ def test_the_papers_tables() -> None:
     assert len(TABLES) == 4
 
 
+@pytest.mark.parametrize(
+    ("values", "cell"),
+    [
+        ([812.0, 831.0, 1040.0], "894 ± 314 (3)"),  # t * s / sqrt(n) = 4.3027 * 126.48 / 1.7321 = 314.2
+        ([5.0, 7.0], "6 ± 13 (2)"),  # 12.706 * 1.4142 / 1.4142 = 12.7
+        ([0.5, 0.501], "0.5005 ± 0.0064 (2)"),
+        ([12345.6], "12346 (1)"),
+        ([0.123456], "0.1235 (1)"),
+        ([3.0, 3.0], "3 ± 0 (2)"),
+        ([98.0, 100.0, 101.0], "99.7 ± 3.8 (3)"),
+        ([1e9, 3e9], "2000000000 ± 12706000000 (2)"),
+    ],
+)
+def test_a_cell_has_no_more_decimals_than_its_half_width_lets_one_believe(values: list[float], cell: str) -> None:
+    """Those of its second digit, for both numbers, and no power of ten."""
+    assert _cell(summary(values)) == cell
+
+
 def test_the_files(sweep_jobs: Jobs, tmp_path: Path) -> None:
     jobs = sweep_jobs(STUDY)
     jobs[1] = SweptJob("dead", {**jobs[1].values}, "failed", None, {}, "a | b <script>")
@@ -127,7 +146,7 @@ def test_the_files(sweep_jobs: Jobs, tmp_path: Path) -> None:
     text = markdown.read_text()
     assert "18 jobs: 17 done, 1 failed." in text
     # batch_norm at 16: seeds 0 and 2 are done, with errors of 5 and 7.
-    assert "| batch_norm | 9 \u00b1 2.5 (3) | 12 \u00b1 2.5 (3) | 6 \u00b1 13 (2) |" in text
+    assert "| batch_norm | 9.0 \u00b1 2.5 (3) | 12.0 \u00b1 2.5 (3) | 6 \u00b1 13 (2) |" in text
     assert "## The paper's: ResNet-50 on ImageNet, images a device: error, %" in text
     assert "| batch_norm | 34.7 | 27.3 | 24.8 | 23.7 | 23.6 |" in text
     assert "| dead | batch_norm, batch_size=16, seed=1 | failed | a \\| b &lt;script> |" in text

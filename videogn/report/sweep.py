@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +104,12 @@ def _title(quantity: Quantity) -> str:
 def _cell(one: Summary | None) -> str:
     if one is None:
         return ""
-    # As many digits as the spread lets one believe, and one more.
-    if one.half_width is None:
-        return f"{number(one.mean)} (1)"
-    return f"{number(one.mean)} ± {one.half_width:.2g} ({one.num})"
+    if one.half_width:
+        # Both to the second digit of the half width: more of the mean nobody can believe.
+        decimals = max(0, 1 - math.floor(math.log10(one.half_width)))
+        return f"{one.mean:.{decimals}f} ± {one.half_width:.{decimals}f} ({one.num})"
+    mean = number(one.mean) if abs(one.mean) < 1e4 else f"{one.mean:.0f}"
+    return f"{mean} ({one.num})" if one.half_width is None else f"{mean} ± 0 ({one.num})"
 
 
 def _places(table: Published) -> list[str]:
