@@ -170,6 +170,19 @@ def test_figures_of_several_protocols_come_with_a_warning(sweep_jobs: Jobs, tmp_
     assert "Beware: the first protocols of the jobs are 2 different ones" in (tmp_path / "report.md").read_text()
 
 
+def test_repetitions_on_other_numbers_of_devices_come_with_a_warning(sweep_jobs: Jobs, tmp_path: Path) -> None:
+    """But not where each cell has its own, nor where an old result does not say."""
+    jobs = sweep_jobs({"norm": ["a", "b"], "seed": ["0", "1", "2"]})
+    for counts, warned in (([1, 1, 1, 4, 4, 4], False), ([1, 4, 4, 1, 1, 1], True), ([None, 1, 1, 1, 1, 1], False)):
+        for job, count in zip(jobs, counts, strict=True):
+            assert job.result is not None
+            job.result["hardware"].pop("num_devices", None)
+            if count is not None:
+                job.result["hardware"]["num_devices"] = count
+        write_sweep(tmp_path, "x", jobs)
+        assert ("Beware: repetitions were trained on 1 and 4 devices" in (tmp_path / "report.md").read_text()) == warned
+
+
 def test_a_sweep_in_which_nothing_is_done(tmp_path: Path) -> None:
     write_sweep(tmp_path, "x", [SweptJob("a", {"seed": "0"}, "missing", None, {})])
     assert "1 jobs: 1 missing." in (tmp_path / "report.md").read_text()

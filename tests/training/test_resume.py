@@ -22,6 +22,7 @@ from videogn.training.classifier import VideoClassifier
 from videogn.types import Batch, Stopped
 
 STEPS_PER_EPOCH, EPOCHS = 5, 2  # 20 training videos, batches of 4
+BEFORE, PEAK = 1e5, 2**50  # seconds and bytes
 
 
 @dataclass
@@ -107,6 +108,15 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return out, record.videos
 
 
+def spend(checkpoint: Path) -> None:
+    """As if the process before had taken long, and much memory."""
+    content = torch.load(checkpoint, weights_only=True)
+    assert 0 < content["videogn"]["seconds"] < BEFORE
+    assert 0 < content["videogn"]["peak_memory_bytes"] < PEAK
+    content["videogn"] |= {"seconds": BEFORE, "peak_memory_bytes": PEAK}
+    torch.save(content, checkpoint)
+
+
 def logged_steps(out: Path) -> list[int]:
     with (out / "metrics.csv").open(newline="") as file:
         return [int(row["step"]) for row in csv.DictReader(file) if row.get("train/loss_step")]
@@ -130,6 +140,7 @@ def test_resumed_equals_uninterrupted(
     with pytest.raises(Stopped, match="resume="):
         run(arguments(data, out, num_workers))
     assert len(recorder.videos) == (STEPS_PER_EPOCH if stop_step is None else stop_step + 1)
+    spend(out / "checkpoint" / "last.ckpt")
     recorder.stop_step, recorder.stop_validation = None, False
     assert run([f"resume={out}"]) == 0
     expected, videos = uninterrupted
@@ -140,9 +151,14 @@ def test_resumed_equals_uninterrupted(
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
     assert read_checkpoint(out).step == STEPS_PER_EPOCH * EPOCHS
+    result = json.loads((out / "result.json").read_text())
     # The words that repeat the run are those of its beginning.
-    words = shlex.split(json.loads((out / "result.json").read_text())["command_line"])
-    assert words == ["videogn", "train", *arguments(data, out, num_workers)]
+    assert shlex.split(result["command_line"]) == ["videogn", "train", *arguments(data, out, num_workers)]
+    # And what it has cost is that of both processes.
+    assert result["timing"]["fit_seconds"] > BEFORE
+    assert result["timing"]["total_seconds"] == pytest.approx(sum(result["timing"][f"{of}_seconds"] for of in ("fit", "test")))
+    assert result["peak_memory_bytes"] >= PEAK
+    assert result["hardware"]["num_devices"] == 1
 
 
 def test_killed_after_any_checkpoint_equals_uninterrupted(

@@ -54,6 +54,7 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.cli.data import read_data, write_missing
     from videogn.cli.output import TestedData, finish, make_folder, write_config
     from videogn.dataset.shared_memory import shared_memory_warning
+    from videogn.evaluation.result import peak_memory_bytes
     from videogn.prediction.load import load_network, require_classes
     from videogn.training.checkpoint import read_checkpoint
     from videogn.training.classifier import VideoClassifier
@@ -100,5 +101,6 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
         stored = {**resolved(config), "checkpoint": str(checkpoint.path.absolute())}
         write_config(stored, out)
         tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder, trainer.strategy.root_device)
-        finish(["evaluate", *arguments], out, stored, tested, classifier, timing)
+        words = ["evaluate", *arguments]
+        finish(words, out, stored, tested, classifier, timing, peak_memory_bytes(), trainer.world_size)
     return 0

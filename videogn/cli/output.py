@@ -16,7 +16,7 @@ from rich.table import Table
 
 from videogn.cli.page import write_page
 from videogn.dataset.manifest import Manifest
-from videogn.evaluation.result import Result, environment, peak_memory_bytes, protocol_results, write_result, write_scores
+from videogn.evaluation.result import Result, environment, protocol_results, write_result, write_scores
 from videogn.identity import config_hash
 from videogn.prediction.load import classifier_of
 from videogn.training.classifier import VideoClassifier
@@ -73,6 +73,8 @@ def finish(
     data: TestedData,
     classifier: VideoClassifier,
     timing: Mapping[str, float],
+    peak_memory: int,
+    num_devices: int,
 ) -> None:
     """Write result.json, scores.npz and report.html into `out`, and print the table.
 
@@ -81,6 +83,8 @@ def finish(
         config: resolved.
         classifier: after `trainer.test`.
         timing: in seconds, and clips per second.
+        peak_memory: bytes.
+        num_devices: that trained, or tested where nothing was trained.
     """
     manifest, tested = data.manifest, data.tested
     labels = tested.targets()
@@ -94,7 +98,7 @@ def finish(
         "directory": os.getcwd(),
         "status": "done",
         "config_hash": config_hash(config),
-        **environment(),
+        **environment(num_devices),
         "dataset": {
             "name": data.name,
             "root": str(manifest.root.absolute()),
@@ -109,7 +113,7 @@ def finish(
         "selected_on_test": not has_test and _chose_on_val(config),
         "results": results,
         "timing": dict(timing),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory,
     }
     relative = [entry.path for entry in tested.entries]
     write_scores(out, classifier.test_scores, relative, labels, tested.classes)

@@ -55,6 +55,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.cli.output import TestedData, finish, make_folder, shown, write_config
     from videogn.cli.weights import start_from
     from videogn.dataset.shared_memory import shared_memory_warning
+    from videogn.evaluation.result import peak_memory_bytes
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
     from videogn.training.checkpoint import Describe, checkpoint_path, read_checkpoint
@@ -76,8 +77,14 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         _log.info("%s is there: this run is finished; videogn evaluate tests it again", finished)
         return 0
     dataset, manifest = read_data(config.dataset)
+    began, seconds_before, peak_before = ("train", *arguments), 0.0, 0
     if resume is not None:
-        refuse_other_data(read_checkpoint(resume), manifest)
+        checkpoint = read_checkpoint(resume)
+        refuse_other_data(checkpoint, manifest)
+        # A resumed run is repeated by the words that it began with, and has cost what it did until then as well.
+        began = checkpoint.command_line or began
+        seconds_before, peak_before = checkpoint.seconds, checkpoint.peak_memory_bytes
+        del checkpoint  # its weights
     max_bad_fraction = bad_fraction(config.dataset)
     train_split, val_split = manifest.split("train"), manifest.split("val")
     if not len(train_split):
@@ -138,10 +145,12 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         config.total_steps = num_steps if num_steps < math.inf else steps_per_epoch * config.epochs
     stored = resolved(config)
     mixing = instantiate(config.mixing) if config.get("mixing") is not None else Mixing()
-    # A resumed run is repeated by the words that it began with.
-    began = read_checkpoint(resume).command_line if resume is not None else ()
-    command_line = began or ("train", *arguments)
-    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), command_line))
+
+    def costs() -> dict[str, float]:
+        seconds = seconds_before + time.monotonic() - start
+        return {"seconds": seconds, "peak_memory_bytes": max(peak_before, peak_memory_bytes())}
+
+    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), began, costs))
     optimization = Optimization(
         instantiate(config.loss),
         instantiate(config.optimizer),
@@ -192,7 +201,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():
             trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
-        fit_end = time.monotonic()
+        fit_seconds = costs()["seconds"]
         trainer.test(classifier, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         if classifier.dead:
@@ -202,13 +211,13 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
                 "s" if len(classifier.dead) > 1 else "",
                 shown(out / "quarantine.csv"),
             )
-        end = time.monotonic()
-        timing = {"fit_seconds": fit_end - start, "test_seconds": end - fit_end, "total_seconds": end - start}
+        cost = costs()
+        timing = {"fit_seconds": fit_seconds, "test_seconds": cost["seconds"] - fit_seconds, "total_seconds": cost["seconds"]}
         if progress.rates:
             timing["train_clips_per_second"] = statistics.median(progress.rates)
         seen = len(trained_on(manifest, data.test_split))
         tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder, trainer.strategy.root_device)
-        finish(command_line, out, stored, tested, classifier, timing)
+        finish(began, out, stored, tested, classifier, timing, int(cost["peak_memory_bytes"]), trainer.world_size)
     return 0
 
 

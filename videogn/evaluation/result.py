@@ -63,13 +63,13 @@ def protocol_results(
     return results
 
 
-def environment() -> dict[str, Any]:
-    """`versions` and `hardware` of result.json."""
+def environment(num_devices: int) -> dict[str, Any]:
+    """`versions` and `hardware` of result.json: all GPUs of the machine, and how many devices of any kind the command had."""
     packages = ("torch", "lightning", "av", "numpy")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": {"videogn": __version__, "python": platform.python_version(), **{p: version(p) for p in packages}},
-        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "gpus": gpus},
+        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "gpus": gpus, "num_devices": num_devices},
     }
 
 

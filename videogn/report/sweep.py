@@ -142,6 +142,11 @@ def _warnings(jobs: Sequence[SweptJob]) -> list[str]:
     if older := len(jobs) - len(current(jobs)):
         are = "jobs are left out: they are" if older > 1 else "job is left out: it is"
         found.append(f"{older} {are} of older data, another version or another configuration")
+    if devices := _mixed_devices(jobs):
+        found.append(
+            f"repetitions were trained on {' and '.join(map(str, devices))} devices: their steps have other numbers of clips, and "
+            "they repeat nothing"
+        )
     if len(hashes) > 1:
         found.append(
             f"the first protocols of the jobs are {len(hashes)} different ones (clip, crops or decoder vary): their scores do "
@@ -152,6 +157,13 @@ def _warnings(jobs: Sequence[SweptJob]) -> list[str]:
     if any(result["selected_on_test"] for result in results):
         found.append("there is no test split, and training was stopped or chosen on the tested videos")
     return found
+
+
+def _mixed_devices(jobs: Sequence[SweptJob]) -> list[int]:
+    """The numbers of devices within cells that have several."""
+    cells = [cell for grid in grids(jobs) for places in grid.series.values() for cell in places.values()]
+    counts = [{job.result["hardware"].get("num_devices") for job in cell if job.result is not None} - {None} for cell in cells]
+    return sorted(set().union(*(of for of in counts if len(of) > 1)))
 
 
 def _facts(jobs: Sequence[SweptJob]) -> dict[str, str]:

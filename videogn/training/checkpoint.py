@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,18 @@ class Describe(pl.Callback):
         classes: the class names, in the order of the network's outputs.
         manifest_sha256: of the data, see `Manifest.sha256`.
         command_line: the words with which the training began, without the program.
+        costs: `seconds` and `peak_memory_bytes` of the training so far, those of the processes before this one included.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], classes: tuple[str, ...], manifest_sha256: str, command_line: Sequence[str] = ()
+        self,
+        config: Mapping[str, Any],
+        classes: tuple[str, ...],
+        manifest_sha256: str,
+        command_line: Sequence[str],
+        costs: Callable[[], Mapping[str, float]],
     ) -> None:
+        self._costs = costs
         self._description = {
             "version": __version__,
             "config": dict(config),
@@ -39,7 +46,7 @@ class Describe(pl.Callback):
         }
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[_KEY] = self._description
+        checkpoint[_KEY] = {**self._description, **self._costs()}
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Checkpoint:
         epoch, step: where training stood.
         manifest_sha256: of the data; None in an old checkpoint.
         command_line: the words with which the training began, without the program; empty in an old checkpoint.
+        seconds, peak_memory_bytes: of the training until then, over all its processes; 0 in an old checkpoint.
     """
 
     path: Path
@@ -64,6 +72,8 @@ class Checkpoint:
     step: int
     manifest_sha256: str | None
     command_line: tuple[str, ...] = ()
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
 
 
 def checkpoint_path(path: str | Path) -> Path:
@@ -112,6 +122,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             int(content["global_step"]),
             manifest_sha256 if isinstance(manifest_sha256, str) else None,
             tuple(map(str, description.get("command_line", ()))),
+            float(description.get("seconds", 0.0)),
+            int(description.get("peak_memory_bytes", 0)),
         )
-    except (KeyError, TypeError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         raise InputError(f"{path}: a checkpoint of another program; give one that videogn wrote") from None
