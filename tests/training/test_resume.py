@@ -7,6 +7,8 @@ import json
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,26 @@ from videogn.types import Batch, Stopped
 
 STEPS_PER_EPOCH, EPOCHS = 5, 2  # 20 training videos, batches of 4
 BEFORE, PEAK = 1e5, 2**50  # seconds and bytes
+
+# Saves at the end of every step, as if each took ten minutes, and is killed in one of them.
+DRIVER = """
+import os, signal, sys
+import torch
+from videogn.cli.train import run
+from videogn.training import interrupt
+from videogn.training.classifier import VideoClassifier
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    interrupt._SAVE_SECONDS = 0.0
+    step, steps = VideoClassifier.training_step, []
+    def killed(self, batch, batch_idx):
+        steps.append(batch_idx)
+        if len(steps) == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch, batch_idx)
+    VideoClassifier.training_step = killed
+    run(sys.argv[2:])
+"""
 
 
 @dataclass
@@ -193,6 +215,25 @@ def test_killed_after_any_checkpoint_equals_uninterrupted(
         assert recorder.videos == videos[step:]
         for name, value in torch.load(out / "checkpoint" / "last.ckpt", weights_only=True)["state_dict"].items():
             assert torch.equal(value, whole[name]), name
+
+
+def test_killed_in_the_middle_of_an_epoch_equals_uninterrupted(
+    data: Path, uninterrupted: tuple[Path, list[list[int]]], recorder: Recorder, tmp_path: Path
+) -> None:
+    """By SIGKILL, which nothing hears: training goes on after the step at which its time to save had come."""
+    out, killed = tmp_path / "run", STEPS_PER_EPOCH + 3
+    (tmp_path / "driver.py").write_text(DRIVER)
+    command = [sys.executable, tmp_path / "driver.py", str(killed), *arguments(data, out, num_workers=2)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert read_checkpoint(out).step == killed - 1
+    assert run([f"resume={out}"]) == 0
+    expected, videos = uninterrupted
+    # It was killed in the last of these steps, before its checkpoint.
+    assert recorder.videos == videos[killed - 1 :]
+    one, other = (torch.load(folder / "checkpoint" / "last.ckpt", weights_only=True) for folder in (expected, out))
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name]), name
 
 
 def test_every_seed_and_step_drops_its_own(data: Path, recorder: Recorder, tmp_path: Path) -> None:

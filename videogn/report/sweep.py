@@ -144,8 +144,8 @@ def _warnings(jobs: Sequence[SweptJob]) -> list[str]:
         found.append(f"{older} {are} of older data, another version or another configuration")
     if devices := _mixed_devices(jobs):
         found.append(
-            f"repetitions were trained on {' and '.join(map(str, devices))} devices: their steps have other numbers of clips, and "
-            "they repeat nothing"
+            f"repetitions were trained on {' and '.join(map(str, devices))} devices: their steps have other numbers of clips, "
+            "and they repeat nothing"
         )
     if len(hashes) > 1:
         found.append(

@@ -18,20 +18,24 @@ from videogn.training.datamodule import ClipData
 from videogn.types import Stopped
 
 _ECHO_SECONDS = 1.0
+# An epoch of Kinetics may be 29,000 steps, and SIGKILL (a node that falls, no memory) leaves what the last checkpoint has.
+_SAVE_SECONDS = 600.0
 
 
 class LastCheckpoint(pl.Callback):
-    """Writes `path` when training is told to stop (Ctrl-C, SIGTERM), after every epoch's last step, and after its validation.
+    """Writes `path` when training is told to stop (Ctrl-C, SIGTERM), after every epoch's last step, after its validation, and
+    every ten minutes at the end of a step.
 
     A first signal waits for the step to end, so that no half-made update is saved; a second one ends the process at once. SIGTERM
     again within a second is none: the kernel tells of the end of a parent once for each of its threads.
-    With gradient accumulation it waits for the optimiser's step. All ranks stop after the same step.
+    With gradient accumulation it waits for the optimiser's step. All ranks save and stop after the same step.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._signum = 0
         self._heard = 0.0  # when
+        self._saved = 0.0  # when
         self._stopping = False
 
     @contextmanager
@@ -54,6 +58,7 @@ class LastCheckpoint(pl.Callback):
             data.training_place = places[0]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved = time.monotonic()
         # SIGTERM from here on: Lightning has put its own handler there.
         self._listen(signal.SIGINT, signal.SIGTERM)
 
@@ -62,9 +67,11 @@ class LastCheckpoint(pl.Callback):
     ) -> None:
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        self._stopping = self._told(trainer)
-        if self._stopping or trainer.is_last_batch:
-            trainer.save_checkpoint(self._path)
+        # One question to the other ranks a step: what it is about, they say only where there is something.
+        is_due = self._signum != 0 or time.monotonic() - self._saved >= _SAVE_SECONDS
+        if _on_any_rank(trainer, is_due) or trainer.is_last_batch:
+            self._stopping = self._told(trainer)
+            self._save(trainer)
 
     # The step is logged after on_train_batch_end, so training ends where the next thing would begin.
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
@@ -79,15 +86,16 @@ class LastCheckpoint(pl.Callback):
         self._stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.save_checkpoint(self._path)
+        self._save(trainer)
         self._stopping |= self._told(trainer)
         self._stop()
 
     def _told(self, trainer: pl.Trainer) -> bool:
-        """Whether any rank was told to stop."""
-        if trainer.world_size == 1:
-            return self._signum != 0
-        return trainer.strategy.reduce_boolean_decision(self._signum != 0, all=False)
+        return _on_any_rank(trainer, self._signum != 0)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self._path)
+        self._saved = time.monotonic()
 
     def _stop(self) -> None:
         if self._stopping:
@@ -132,6 +140,10 @@ class StopTest(pl.Callback):
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
         raise Stopped(signum, self._message)
+
+
+def _on_any_rank(trainer: pl.Trainer, here: bool) -> bool:
+    return here if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(here, all=False)
 
 
 def _in_main_thread() -> bool:
