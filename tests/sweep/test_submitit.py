@@ -19,7 +19,7 @@ from videogn.sweep import submitit as launcher
 from videogn.sweep.job import Job, State
 from videogn.sweep.run import OneByOne, run_jobs
 from videogn.sweep.submitit import SubmititLauncher
-from videogn.types import Findings, InputError
+from videogn.types import Findings, InputError, Stopped
 
 submitit = pytest.importorskip("submitit", reason="pip install 'videogn[slurm]'")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SLURM's machines are Linux")
@@ -308,6 +308,35 @@ def test_a_search_submits_when_there_is_room(tmp_path: Path, slurm: Path, monkey
     assert ended == [State.DONE] * 3
     assert done_before == [0, 1, 2]
     assert "--array" not in (slurm / "1.sh").read_text()
+
+
+def test_a_signal_while_the_next_job_is_made_submits_none(tmp_path: Path, slurm: Path) -> None:
+    """A search with room for three takes a second to propose each."""
+    of = jobs(tmp_path, "ok", "ok", "ok")
+
+    def made() -> Iterator[Job]:
+        yield of[0]
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from of[1:]
+
+    with pytest.raises(Stopped):
+        SubmititLauncher(max_parallel=3).run(OneByOne(made()), print, lambda job, seconds: None)
+    assert [(job.folder / "submission.json").exists() for job in of] == [True, False, False]
+    while of[0].result() is None:
+        time.sleep(0.1)
+
+
+def test_a_signal_while_jobs_are_submitted_is_heard_afterwards(tmp_path: Path, slurm: Path) -> None:
+    """Ctrl-C in the terminal reaches sbatch as well, and would end it in the middle."""
+    sbatch = tmp_path / "bin/sbatch"
+    ctrl_c = "import os, signal\nos.kill(os.getpid(), signal.SIGINT), os.kill(os.getppid(), signal.SIGINT)\n"
+    sbatch.write_text(f"#!{sys.executable}\n{ctrl_c}{SLURM['sbatch']}")
+    (job,) = of = jobs(tmp_path, "ok")
+    with pytest.raises(Stopped, match=r"its jobs go on in the queue, .* \(scancel 1 ends them\)"):
+        run_jobs(SubmititLauncher(), of)
+    assert (job.folder / "submission.json").exists()
+    while job.result() is None:
+        time.sleep(0.1)
 
 
 def test_a_single_job_and_one_that_has_left_the_queue(tmp_path: Path, slurm: Path, capfd: pytest.CaptureFixture[str]) -> None:

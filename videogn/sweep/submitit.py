@@ -138,8 +138,10 @@ class SubmititLauncher:
             while not exhausted or watched:
                 if self._signum:
                     raise Stopped(self._signum, self._left(watched))
-                while not exhausted and (at_once or len(watched) < self._max_parallel):
+                while not exhausted and not self._signum and (at_once or len(watched) < self._max_parallel):
                     batch = list(jobs) if at_once else list(itertools.islice(jobs, 1))
+                    if self._signum:  # it came while they were made
+                        break
                     exhausted = at_once or not batch
                     watched += self._watch(batch, say)
                 self._ask([one.submission for one in watched])
@@ -196,8 +198,8 @@ class SubmititLauncher:
             calls.append(Training(_PROGRAM, job.overrides, str(job.folder), devices, os.getcwd()))
         requeues = {f"{self._cluster}_max_num_timeout": _MOST_REQUEUES}
         executor = self._submitit.AutoExecutor(_logs(jobs[0]), self._cluster, **requeues)
-        # Ctrl-C in the terminal would reach local jobs too.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if self._cluster == "local" else None
+        # Ctrl-C in the terminal would reach sbatch and local jobs too; we hear it afterwards.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             executor.update_parameters(**self._parameters)
             return executor.submit_array(calls)
@@ -207,8 +209,7 @@ class SubmititLauncher:
             remedy = "correct partition, account, qos or what it asks for"
             raise InputError(f"hydra.launcher: sbatch refused the jobs: {reason}; {remedy}") from error
         finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def _check_devices(self, job: Job) -> None:
         for key, value in (("trainer.devices", self._tasks), ("trainer.num_nodes", self._nodes)):
