@@ -27,14 +27,13 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
-from videogn.identity import PATHS, leaves
+from videogn.identity import DATASET_PATHS, PATHS, leaves
 from videogn.types import InputError
 
 _PACKAGE = Path(__file__).parent
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 _STORED = "stored_configuration"  # the name under which evaluate.yaml and export.yaml find the checkpoint's configuration
 
-_DATASET_PATHS = ("dataset.root", "dataset.path", "dataset.groups", "dataset.annotations", "dataset.exclude")
 # In conf/train.yaml, for those who use a data set.
 _OF_EVERY_DATASET = ("exclude", "max_bad_fraction")
 # Beside the classes that conf/ names: every optimiser, schedule, callback and logger of the libraries, by one plain class name.
@@ -178,9 +177,9 @@ def _quoted(argument: str, sweeping: bool) -> str:
     plain_key = key.lstrip("+")
     if not equals or not (plain_key in (*PATHS, "weight.freeze") or plain_key.startswith("dataset.")):
         return argument
-    if not value and plain_key in (*PATHS, *_DATASET_PATHS):
+    if not value and plain_key in (*PATHS, *DATASET_PATHS):
         raise InputError(f"{argument}: the path is empty; give one, or leave {key}= out")
-    if re.fullmatch(r"-?[\d.]+", value) and plain_key in (*PATHS, *_DATASET_PATHS):  # a folder may be called 2024
+    if re.fullmatch(r"-?[\d.]+", value) and plain_key in (*PATHS, *DATASET_PATHS):  # a folder may be called 2024
         return f"{key}='{value}'"
     if re.fullmatch(r"[\w./\\-]*", value) or re.fullmatch(r"""(['"]).*\1|\$\{.*\}""", value):
         return argument

@@ -31,6 +31,7 @@ _VOLATILE = (
 _OUTPUTS = Path("runs")  # of all commands; they may lie among the videos
 # Keys that are paths, whatever they look like.
 PATHS = ("checkpoint", "resume", "out", "weight.path", "weight.cache")
+DATASET_PATHS = ("dataset.root", "dataset.path", "dataset.groups", "dataset.annotations", "dataset.exclude")
 
 
 def config_hash(config: Mapping[str, Any], contents: dict[str, str] | None = None) -> str:

@@ -32,15 +32,16 @@ def wait(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.05)
 
 
-def pids(word: str) -> list[int]:
-    """Of the processes with this word in their command line."""
+def pids(word: str, cwd: Path) -> list[int]:
+    """Of the processes of this folder with this word in their command line: other tests run the same jobs elsewhere."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode().split("\0")
+            place = (folder / "cwd").readlink()
         except OSError:
             continue
-        if any(word in one for one in words[1:]):
+        if place == cwd.resolve() and any(word in one for one in words[1:]):
             found.append(int(folder.name))
     return found
 
@@ -54,7 +55,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_jobs_of_four_fail(base: Sequence[str], tmp_path: Path) -> None:
-    """And the same command again does only what is missing."""
+    """And the same command again tries those alone."""
     command = [*base, "norm=group_norm,batch_norm", "-m", "batch_size=4,21", "sweep=s"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 1, done.stderr
@@ -65,27 +66,35 @@ def test_two_jobs_of_four_fail(base: Sequence[str], tmp_path: Path) -> None:
     assert len(results) == 2
     times = [path.stat().st_mtime_ns for path in results]
     again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert again.returncode == 1, again.stderr
     assert again.stderr.count("done before") == 2
+    assert again.stderr.count("failed with status 2: videogn: error: batch_size=21 needs 21 clips") == 2
     assert [path.stat().st_mtime_ns for path in results] == times
 
 
 def test_a_sweep_that_is_killed_goes_on(base: Sequence[str], tmp_path: Path) -> None:
-    """Its job saves and ends with it, and the same command ends with the weights of a job that nobody killed."""
-    words = [*base, "seed=0", "epochs=12"]
-    command = [*words, "-m", "sweep=s"]
-    sweep = start(command, tmp_path)
+    """Its job saves and ends with it, and the same command ends with the weights of a job that nobody killed: also where the
+    videos have moved."""
+    *words, root = [*base[:-1], "seed=0", "epochs=12", base[-1]]
+    places = [tmp_path / name for name in ("before", "after")]
+    places[0].symlink_to(root.removeprefix("dataset.root="))
+    sweep = start([*words, f"dataset.root={places[0]}", "-m", "sweep=s"], tmp_path)
     folder = tmp_path / "runs/sweep/s"
     wait(lambda: list(folder.glob("*/checkpoint/last.ckpt")), "a checkpoint")
     sweep.kill()
     _, err = sweep.communicate(timeout=SECONDS)
-    wait(lambda: not pids("runs/sweep/s/"), "the job's end")
+    wait(lambda: not pids("runs/sweep/s/", tmp_path), "the job's end")
     (run,) = folder.glob("*/")
     assert 0 < torch.load(run / "checkpoint/last.ckpt", weights_only=True)["global_step"] < 60, err
     assert not (run / "result.json").exists()
     assert not (run / "failure.json").exists()
+    places[0].rename(places[1])
+    words.append(f"dataset.root={places[1]}")
+    command = [*words, "-m", "sweep=s"]
     for again in (command, [*words, "out=whole"]):
         done = subprocess.run(again, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
         assert done.returncode == 0, done.stderr
+    assert not places[0].exists(), "the videos are read where they lie now, and made nowhere else"
     assert "resumed: " in (run / "log.txt").read_text()
     other = weights(tmp_path / "whole")
     assert all(torch.equal(value, other[key]) for key, value in weights(run).items())
@@ -97,7 +106,7 @@ def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequen
     folder = tmp_path / "runs/sweep/s"
     wait(lambda: list(folder.glob("*/checkpoint/last.ckpt")), "a checkpoint")
     (victim,) = folder.glob("*/")
-    for pid in pids(f"out=runs/sweep/s/{victim.name}"):
+    for pid in pids(f"out=runs/sweep/s/{victim.name}", tmp_path):
         os.kill(pid, signal.SIGKILL)
     out, err = sweep.communicate(timeout=SECONDS)
     assert sweep.returncode == 1, err

@@ -33,6 +33,15 @@ def test_states_in_the_order_of_a_life(tmp_path: Path) -> None:
     assert job.state() is State.DONE
 
 
+def test_a_job_goes_on_with_what_may_have_moved(tmp_path: Path) -> None:
+    """Its name is that of its content; workers and pages are no part of it. The rest is laid down in the checkpoint."""
+    free = ["dataset.root=/new", "dataset.groups=g.csv", "num_workers=0", "report_videos=0"]
+    job = Job(["norm=a", free[0], "dataset.split_seed=1", *free[1:], "sweep=s"], tmp_path)
+    (job.folder / "checkpoint").mkdir()
+    (job.folder / "checkpoint/last.ckpt").touch()
+    assert job.arguments() == ["train", f"resume={tmp_path}", *free]
+
+
 def test_one_job_of_an_experiment_is_no_multirun(tmp_path: Path) -> None:
     assert Job(["experiment=x"], tmp_path).arguments() == ["train", "experiment=x", "hydra.mode=RUN", f"out={tmp_path}"]
 

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from videogn.identity import DATASET_PATHS
 from videogn.types import InputError
 from videogn.whole import whole
 
@@ -19,6 +20,8 @@ LOG = "log.txt"
 TOLD_TO_END = 143  # the status of a job that was told to save and end, by SIGTERM: it is not over
 _FAILURE = "failure.json"
 _LOCK = ".lock"
+# What may be another than when the job began, and is said again when it goes on. Its name is the same where the data are.
+_FREE = ("num_workers", "report_videos", *DATASET_PATHS)
 
 
 class State(str, Enum):
@@ -51,7 +54,8 @@ class Job:
     def arguments(self) -> list[str]:
         """Of `videogn` for what is left to do."""
         if (self.folder / "checkpoint" / "last.ckpt").is_file():
-            return ["train", f"resume={self.folder}"]
+            moved = [override for override in self.overrides if override.split("=", 1)[0] in _FREE]
+            return ["train", f"resume={self.folder}", *moved]
         return ["train", *self.alone(), f"out={self.folder}"]
 
     def alone(self) -> list[str]:
@@ -147,7 +151,7 @@ def _is_held(lock: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # so that two who look do not take each other for the holder
     except BlockingIOError:
         return True
     finally:
