@@ -1,8 +1,9 @@
-"""The figures and tables of docs/batch_size_study.md, from the report.csv of its sweeps.
+"""The figures and tables of a study, from the report.csv of its sweeps.
 
-python scripts/study/figures.py docs/batch_size_study/motion.csv
+python scripts/study/figures.py study/motion.csv
 
-writes motion_error.svg, motion_loss.svg and the tables, motion.md, beside it. A copy of a sweep's report.csv is all it needs.
+writes motion_error.svg, motion_loss.svg and the tables, motion.md, beside it; where the jobs have several axes, each figure with
+the name of its own. A copy of a sweep's report.csv is all it needs.
 """
 
 from __future__ import annotations
@@ -28,12 +29,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("reports", nargs="+", type=Path, help="the report.csv of a sweep each")
     for report in parser.parse_args().reports:
-        for grid in grids(jobs(report)):
+        found = grids(jobs(report))
+        for grid in found:
+            axis = f"{grid.axis}_" if sum(len(one.places) > 1 for one in found) > 1 else ""
             for quantity in QUANTITIES:
                 lines = grid.summaries(quantity)
                 if quantity.name in SHOWN and len(grid.places) > 1 and lines:
                     write_figure(
-                        report.with_name(f"{report.stem}_{SHOWN[quantity.name]}.svg"), quantity, grid.places, lines, grid.axis
+                        report.with_name(f"{report.stem}_{axis}{SHOWN[quantity.name]}.svg"),
+                        quantity,
+                        grid.places,
+                        lines,
+                        grid.axis,
                     )
         report.with_suffix(".md").write_text(tables_of(jobs(report)), encoding="utf-8")
 
@@ -61,10 +68,9 @@ def jobs(report: Path) -> list[SweptJob]:
 def write_figure(path: Path, quantity, places, lines, axis: str) -> None:
     """A plot as a file that stands alone, its legend below it."""
     estimates = [Estimates(name, {p: (s.mean, s.bounds) for p, s in of.items()}) for name, of in lines.items()]
-    title = f"{quantity.name}, {quantity.unit}" if quantity.unit else quantity.name
-    drawing = estimate_plot(title, places, estimates, axis.replace("_", " "))
+    drawing = estimate_plot(quantity.title, places, estimates, axis.replace("_", " "))
     inner = str(drawing.svg).split(">", 1)[1].removesuffix("</svg>")
-    legend, x, y = [Markup('<text class="name" x="50" y="14">{}</text>').format(title)], 50.0, HEIGHT + 34
+    legend, x, y = [Markup('<text class="name" x="50" y="14">{}</text>').format(quantity.title)], 50.0, HEIGHT + 34
     for index, name in enumerate(drawing.legend):
         width = 24 + 6.2 * len(name)
         if x + width > WIDTH:

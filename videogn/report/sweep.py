@@ -13,7 +13,7 @@ from videogn.evaluation.replicates import Summary
 from videogn.report.page import number, render, write_whole
 from videogn.report.plot import Drawing, Estimates, estimate_plot
 from videogn.report.published import Published, tables
-from videogn.report.swept import QUANTITIES, REPEATS, Grid, Quantity, SweptJob, current, grids, name_of, varying
+from videogn.report.swept import QUANTITIES, REPEATS, Grid, SweptJob, current, grids, name_of, varying
 from videogn.whole import whole
 
 _STATES = ("done", "running", "interrupted", "failed", "missing")
@@ -83,7 +83,7 @@ def _plots(grid: Grid) -> list[Drawing]:
                 Estimates(name, {place: (one.mean, one.bounds) for place, one in places.items()})
                 for name, places in lines.items()
             ]
-            drawn.append(estimate_plot(_title(quantity), grid.places, estimates, grid.axis))
+            drawn.append(estimate_plot(quantity.title, grid.places, estimates, grid.axis))
     return drawn
 
 
@@ -93,12 +93,8 @@ def _tables(grid: Grid) -> list[Table]:
         lines = grid.summaries(quantity)
         if lines:
             rows = {name: [_cell(lines.get(name, {}).get(place)) for place in grid.places] for name in grid.series}
-            found.append(Table(_title(quantity), grid.axis, grid.places, rows))
+            found.append(Table(quantity.title, grid.axis, grid.places, rows))
     return found
-
-
-def _title(quantity: Quantity) -> str:
-    return f"{quantity.name}, {quantity.unit}" if quantity.unit else quantity.name
 
 
 def _cell(one: Summary | None) -> str:

@@ -54,6 +54,10 @@ class Quantity:
     unit: str
     read: Callable[[SweptJob], float | None]
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
 
 def _error(job: SweptJob) -> float | None:
     top1 = job.metric("top1")
