@@ -1,11 +1,11 @@
 """How far batch norm in training is from batch norm in inference: the same weights, tested with both kinds of statistics.
 
-python scripts/study/batch_norm_gap.py runs/sweep/batch_size --out docs/batch_size_study/gap_motion.csv
+python scripts/study/batch_norm_gap.py runs/sweep/batch_size --out gap_motion.csv
 
 Of every finished job of the sweep whose norms keep running statistics, the tested videos, one clip each, are scored three times:
 as in inference, with the running averages; with the statistics of random batches of the training's size; and with those of
-batches of one class each. Weights and running averages are left as they are. A norm without running statistics would have three
-equal rows.
+batches of one class each. The videos are the same in all three, those that make whole batches of their class. Weights and
+running averages are left as they are. A norm without running statistics would have three equal rows.
 """
 
 from __future__ import annotations
@@ -55,23 +55,40 @@ def measured(job: Job) -> list[dict[str, object]]:
         return []
     inputs, labels = tested_clips(config)
     size = int(config.batch_size)
-    order = np.random.default_rng(0).permutation(len(labels))
-    by_class = order[np.argsort(labels.numpy()[order], kind="stable")]
-    ways = {"running averages": (False, order), "of mixed batches": (True, order), "of one class": (True, by_class)}
+    mixed, one_class = batches(labels.numpy(), size)
+    if not mixed:
+        print(f"{job.folder.name}: a class has fewer tested videos than a batch, {size}: there are no batches of it", flush=True)
+        return []
+    ways = {"running averages": (False, mixed), "of mixed batches": (True, mixed), "of one class": (True, one_class)}
     rows = []
-    for name, (is_training, places) in ways.items():
+    for name, (is_training, parts) in ways.items():
         set_training(norms, is_training)
         with torch.no_grad():
-            # The last batch takes the rest of the videos before it: a batch of one video alone has other statistics.
-            cuts = list(range(size, len(places) - size + 1, size))
-            logits = torch.cat([network(inputs[part]) for part in np.split(places, cuts)])
-        true = labels[places]
+            logits = torch.cat([network(inputs[part]) for part in parts])
+        true = labels[np.concatenate(parts)]
         top1 = float((logits.argmax(1) == true).float().mean())
         loss = float(nn.functional.cross_entropy(logits, true))
         values = {key: job.values.get(key, "") for key in KEYS}
         rows.append({"job": job.folder.name, **values, "statistics": name, "top1": top1, "loss": loss})
-        print(job.folder.name, values, name, f"top-1 {top1:.3f}, loss {loss:.3f}", flush=True)
+        print(
+            job.folder.name, values, name, f"top-1 {top1:.3f}, loss {loss:.3f}, {len(true)} of {len(labels)} videos", flush=True
+        )
     return rows
+
+
+def batches(labels: np.ndarray, size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows of batches of all classes, and of one class each: of the same videos, the classes' rests left out.
+
+    Empty where a class has fewer videos than a batch: without it the classes would be others.
+    """
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(labels))
+    members = [order[labels[order] == label] for label in np.unique(labels)]
+    if min(map(len, members)) < size:
+        return [], []
+    one_class = [own[start : start + size] for own in members for start in range(0, len(own) - size + 1, size)]
+    shuffled = rng.permutation(np.concatenate(one_class))
+    return np.split(shuffled, len(one_class)), one_class
 
 
 def set_training(norms: list[nn.Module], is_training: bool) -> None:
