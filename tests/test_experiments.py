@@ -81,6 +81,22 @@ def test_the_recipe_is_the_papers(name: str) -> None:
     assert sorted(schedule.milestones) == [150_000, 300_000]
     assert schedule.gamma == 0.1
     assert config["norm_weight_decay"] is False
+    # A plain softmax loss of one clip a video, drawn at random, in 32 bits: no smoothing, mixing or change of colours.
+    loss = instantiate(config["loss"])
+    assert isinstance(loss, torch.nn.CrossEntropyLoss)
+    assert (loss.label_smoothing, loss.weight) == (0.0, None)
+    assert (config["mixing"]["mixup_alpha"], config["mixing"]["cutmix_alpha"]) == (0.0, 0.0)
+    look = config["appearance"]
+    kinds = ("brightness", "contrast", "saturation", "hue", "num_ops", "erase_probability")
+    assert [look[kind] for kind in kinds] == [0] * len(kinds)
+    sampler = config["sampler"]
+    assert (sampler["_target_"].rsplit(".", 1)[1], sampler["temporal_jitter"], sampler["target_fps"]) == (
+        "RandomClip",
+        False,
+        None,
+    )
+    assert (config["clips_per_video"], config["class_balanced"], config["batch_composition"]) == (1, False, "mixed")
+    assert config["trainer"]["precision"] == "32-true"
     # Short side in [256, 320], a crop of 224, flips of a half, one mean and one deviation for every colour.
     assert (config["train_short_side"], config["crop_size"], config["dataset"]["flip"]) == ([256, 320], 224, 0.5)
     assert (config["mean"], config["std"]) == ([114.75] * 3, [57.375] * 3)
@@ -112,5 +128,7 @@ def test_the_recipe_is_the_papers(name: str) -> None:
 def test_table_8_is_the_papers() -> None:
     """Three columns, (32, 8), (32, 4) and (64, 4), of frames a clip and clips a device, for each norm."""
     content = yaml.safe_load((FOLDER / "table_8.yaml").read_text())
+    # Each norm starts from ImageNet weights that were trained with it.
+    assert {(c["norm"], c["weight"]) for c in content["cases"]} == {("batch_norm", "torchvision"), ("group_norm", "detectron")}
     columns = [(c["norm"], c["clip_length"], c["frame_stride"], c["batch_size"]) for c in content["cases"]]
     assert columns == [(norm, *rest) for norm in ("batch_norm", "group_norm") for rest in ((32, 2, 8), (32, 2, 4), (64, 1, 4))]
