@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE, CONF = ROOT / "videogn", ROOT / "conf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # 'Who may import whom', and what the code needed: the steps of training and prediction read clips through dataset and transform;
-# a timeline counts frames by the sampler's rate, and labelled videos and explanations are written.
+# a timeline counts frames by the sampler's rate, and labelled videos and explanations are written; an exported graph
+# may normalise its clips itself, as transform does.
 MAY_IMPORT = {
     "configuration": {"identity"},
     "norm": {"kernel"},
@@ -22,7 +23,7 @@ MAY_IMPORT = {
     "preparation": {"dataset", "decoder", "encoder", "sampler"},
     "training": {"dataset", "sampler", "transform", "evaluation"},
     "prediction": {"configuration", "dataset", "transform", "encoder", "sampler", "evaluation", "training", "export"},
-    "export": {"kernel", "evaluation"},
+    "export": {"evaluation", "transform"},
     "report": {"evaluation", "encoder"},
     "sweep": {"configuration", "identity"},
 }
@@ -35,6 +36,7 @@ HOMES = {
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "openvino": {"export"},
+    "nncf": {"export"},
     "hydra": {"configuration", "sweep", "cli"},
     "omegaconf": {"configuration", "sweep", "cli"},
     "optuna": {"sweep"},
