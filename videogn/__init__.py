@@ -40,7 +40,8 @@ def load(path: str | os.PathLike[str], device: str = "auto", batch_size: int | N
         batch_size: views in one forward; None: the training's. Where the device's memory does not take them, half as many.
 
     Raises:
-        InputError: none of these, or damaged, or naming a class that no conf/ folder names; no such device; batch_size below 1.
+        InputError: none of these, or damaged, or naming a class that no conf/ folder names; a .pt2 without trust; no such device;
+            batch_size below 1.
     """
     from pathlib import Path
 

@@ -61,7 +61,8 @@ def test_every_format_is_tried() -> None:
 def test_predict_takes_it_like_the_run(videogn: Callable, trained: Path, exported: Callable[[str], Path], name: str) -> None:
     artifact = exported(name)
     video = str(trained.parent / "motion/test/move_up/000.mp4")
-    one, other = (answers(videogn("predict", str(m), video, "--output", "csv", "--top", "5").out) for m in (trained, artifact))
+    trust = ["--trust"] if name == "torch_export" else []
+    one, other = (answers(videogn("predict", str(m), video, "--output", "csv", *trust).out) for m in (trained, artifact))
     assert list(one) == list(other)
     # Scores may differ by the tolerance of the proof, and a softmax by no more than its largest score difference.
     assert list(one.values()) == pytest.approx(list(other.values()), abs=1e-4)
@@ -117,9 +118,11 @@ def test_evaluate_and_export_take_a_hub_folder(
     assert "is no folder of an export, which this would replace" in videogn(*arguments, f"out={tmp_path}/mine").refusal()
     copied = tmp_path / "again"
     shutil.copytree(folder, copied)
-    (copied / "old.txt").touch()
+    (copied / ".git").touch()  # a clone of the repository
     assert videogn(*arguments, f"out={copied}").status == 0
-    assert sorted(path.name for path in copied.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in copied.iterdir()) == [".git", "README.md", "config.json", "model.safetensors"]
+    arguments = ("export", f"checkpoint={folder}", data, "export=hub_folder", "export.num_clips=1")
+    assert "is what would be exported" in videogn(*arguments, f"out={folder}").refusal()
 
 
 def test_latency_is_printed(videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +151,11 @@ def test_export_refuses(videogn: Callable, trained: Path, exported: Callable[[st
     assert "export.dynamic: frames: use some of" in videogn("export", run, "export.dynamic=[frames]").refusal()
     assert "precision" in videogn("export", run, "export.precision=half").refusal()
     assert "OnnxExporter: opset=twenty; give a whole number" in videogn("export", run, "export.opset=twenty").refusal()
+    (tmp_path / "m.onnx").mkdir()
+    assert "is a folder; give a file" in videogn("export", run, f"out={tmp_path}/m.onnx").refusal()
+    (tmp_path / "m.onnx").rmdir()
+    assert "licence=2: give a text" in videogn("export", run, "licence=2", f"out={tmp_path}/m.onnx").refusal()
+    assert "give --trust" in videogn("predict", str(exported("torch_export")), "v.mp4").refusal()
     artifact = exported("onnx")
     assert "runs on the CPU" in videogn("predict", str(artifact), "v.mp4", "--device", "cuda:0").refusal()
     assert "no such file" in videogn("predict", str(tmp_path / "no.pt2"), "v.mp4").refusal()

@@ -150,3 +150,53 @@ def test_sizes_are_tried_where_they_are_free(exporter: Callable[..., Exporter]) 
     found = list(proof.variants(exporter("onnx", dynamic=["width"]), frames))
     assert [tuple(clip.shape[1:4]) for clip in found] == [(4, 8, 8), (4, 8, 6), (4, 8, 10)]
     assert np.array_equal(found[2][:, :, :, 8], frames[:, :, :, 7])  # mirrored at the edge
+
+
+@pytest.mark.parametrize("quantization", ["none", "dynamic"])
+def test_scores_that_are_no_numbers_or_far_off_pass_in_no_shape(
+    exporter: Callable[..., Exporter], source: Source, place: Path, monkeypatch: pytest.MonkeyPatch, quantization: str
+) -> None:
+    """An artifact that is right for one clip at a time, and for more answers otherwise."""
+    honest = proof.Runtime.scores
+    for wrong in (float("nan"), 1000.0):
+
+        def scores(self: proof.Runtime, clips: np.ndarray, batch: int, wrong: float = wrong) -> np.ndarray:
+            return honest(self, clips, batch) * (1 if batch == 1 else wrong)
+
+        monkeypatch.setattr(proof.Runtime, "scores", scores)
+        with pytest.raises(Findings, match=r"differs from eager by (inf|\d{3}|1e\+03) of the largest score"):
+            proof.export(exporter("onnx", quantization=quantization), source, place / "m.onnx")
+        assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_static_8_bits_at_a_fixed_batch(exporter: Callable[..., Exporter], source: Source, place: Path, format: str) -> None:
+    if format == "openvino":
+        pytest.importorskip("openvino", reason="pip install 'videogn[openvino]'")
+    export = exporter(format, quantization="static", dynamic=[], batch_size=4, tolerance=1.0)
+    found = proof.export(export, source, place / f"m{export.suffix}")
+    assert found["validation"]["num_videos"] == 6
+
+
+def test_networks_that_give_no_scores(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
+    class Silent(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0 * x.mean((2, 3, 4))
+
+    class Talkative(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x.mean((2, 3, 4)), x
+
+    for network, reason in ((Silent(), "gives no scores but zeros"), (Talkative(), "gives tuple; it must give scores")):
+        with pytest.raises(InputError, match=reason):
+            proof.export(exporter("onnx"), replace(source, network=network), place / "m.onnx")
+    assert list(place.iterdir()) == []
+
+
+def test_all_files_of_an_older_artifact_go(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
+    pytest.importorskip("openvino", reason="pip install 'videogn[openvino]'")
+    for name in ("m.xml", "m.bin", "m.xml.json", "other.bin"):
+        (place / name).touch()
+    with pytest.raises(Findings):
+        proof.export(exporter("openvino", tolerance=1e-15), source, place / "m.xml")
+    assert [path.name for path in place.iterdir()] == ["other.bin"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,7 +48,7 @@ def test_native_code_is_opened_only_by_who_trusts_it(exporter: Callable[..., Exp
     found = proof.export(exporter("torch_export", aot_inductor=True), source, place / "m.pt2")
     assert found["runtime"] == "AOTInductor"
     assert is_compiled(place / "m.pt2")
-    with pytest.raises(InputError, match=r"holds native code .* give --trust \(from Python: trust=True\)"):
+    with pytest.raises(InputError, match=r"a \.pt2 is a program: .* give --trust \(from Python: trust=True\)"):
         open_file(place / "m.pt2", None, False)
     scores = open_file(place / "m.pt2", None, True)(source.normalized(source.frames).numpy())
     with torch.inference_mode():
@@ -72,3 +76,37 @@ def test_batch_norm_stays_where_it_is_not_to_be_folded(exporter: Callable[..., E
     for fold in (True, False):
         program = exporter("torch_export", fold_batch_norm=fold).program(batch_norm_source, "fp32")  # pyright: ignore
         assert any("batch_norm" in str(node.target) for node in program.graph.nodes) != fold
+
+
+def test_what_trust_is_for(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
+    """torch evaluates a size that the file holds as Python."""
+    export = exporter("torch_export")
+    export.write(source, place / "m.pt2")
+    with zipfile.ZipFile(place / "m.pt2") as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    (graph,) = (name for name in entries if name.endswith("models/model.json"))
+    sentinel = place.parent / "SENTINEL"
+    code = f"__import__('pathlib').Path('{sentinel}').touch() or 3"
+    entries[graph] = re.sub(rb'"expr_str": "[^"]*"', b'"expr_str": ' + json.dumps(code).encode(), entries[graph], count=1)
+    with zipfile.ZipFile(place / "hostile.pt2", "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match="give --trust"):
+        open_file(place / "hostile.pt2", None, False)
+    assert not sentinel.exists()
+    with suppress(InputError):  # what torch makes of the value does not matter
+        open_file(place / "hostile.pt2", None, True)
+    assert sentinel.exists()
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    for content in (b"", b"noise", b"PK\x03\x04"):
+        (tmp_path / "m.pt2").write_bytes(content)
+        with pytest.raises(InputError, match=r"not a \.pt2 of torch, or a damaged one"):
+            read_bundle(tmp_path / "m.pt2")
+        with pytest.raises(InputError, match="cannot load it"):
+            open_file(tmp_path / "m.pt2", None, True)
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        archive.writestr("m/version", "3")
+    with pytest.raises(InputError, match="without videogn's labels"):
+        read_bundle(tmp_path / "m.pt2")

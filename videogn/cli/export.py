@@ -6,6 +6,7 @@ import functools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,19 +47,20 @@ def export(config: DictConfig) -> int:
     network = load_network(checkpoint, config)
     dataset, manifest = read_data(config.dataset)
     require_classes(checkpoint, manifest.classes, dataset.name)
-    decoder, protocol = instantiate(config.decoder), instantiate(config.validation)
+    decoder = instantiate(config.decoder)
     name, first = next(iter(config.evaluation.items()))
-    if (scored := instantiate(first)).transform.crop_size is None:
+    protocol = instantiate(first)
+    if protocol.transform.crop_size is None:
         raise InputError(
             f"evaluation: {name} scores whole frames, of any shape, and an artifact takes clips of one shape; give it a protocol "
             "with crops: evaluation=ten_clip"
         )
-    if protocol.transform.crop_size is None:
-        protocol = scored
     path = _place(config, checkpoint, exporter)
-    source = _source(config, checkpoint, network, _Clips(manifest, decoder, protocol), scored, dataset.name, exporter.num_clips)
+    if config.licence is not None and not isinstance(config.licence, str):
+        raise InputError(f"licence={config.licence}: give a text, as licence='CC BY 4.0'")
+    source = _source(config, checkpoint, network, _Clips(manifest, decoder, protocol), dataset.name, exporter.num_clips)
     make_folder(path.parent)
-    with stopped_by_sigterm("the artifact is not finished, and nothing of it is left"):
+    with stopped_by_sigterm("an artifact that was not finished is removed"):
         found = proof.export(exporter, source, path)
     _print(found)
     print(path if config.out is None else config.out)
@@ -73,8 +75,12 @@ def _place(config: DictConfig, checkpoint: Checkpoint, exporter: Any) -> Path:
     path = Path(config.out) if config.out is not None else run_folder / "export" / name
     if path.suffix != exporter.suffix and exporter.suffix:
         raise InputError(f"out={path}: the file's name must end in {exporter.suffix}")
+    if exporter.suffix and path.is_dir():
+        raise InputError(f"out={path}: is a folder; give a file")
     if not exporter.suffix and path.exists() and not _is_hub_folder(path):
         raise InputError(f"out={path}: exists, and is no folder of an export, which this would replace; give another")
+    if any(part.exists() and part.samefile(checkpoint.path) for part in exporter.parts(path)):
+        raise InputError(f"out={path}: is what would be exported; give another")
     return path.absolute()
 
 
@@ -87,13 +93,13 @@ def _is_hub_folder(path: Path) -> bool:
 
 
 class _Clips:
-    """Real clips of the data, as the validation of the training cuts them."""
+    """Real clips of the data, as the protocol that the artifact carries cuts them: of each video the one in the middle."""
 
     def __init__(self, manifest: Manifest, decoder: Decoder, protocol: Protocol) -> None:
-        self._manifest, self._decoder, self._protocol = manifest, decoder, protocol
+        self._manifest, self.decoder, self.protocol = manifest, decoder, protocol
 
     def of_split(self, split: str, spread: int | None = None) -> Iterator[tuple[Tensor, int]]:
-        """Every clip with its label, video by video; those that cannot be read are left out.
+        """A clip of every video with its label; those that cannot be read are left out.
 
         Args:
             spread: that many videos, spread over the split; None: all.
@@ -105,10 +111,10 @@ class _Clips:
         step = max(1, len(videos) // spread) if spread is not None else 1
         for row in range(0, len(videos), step):
             try:
-                (views,) = read_views(videos.path(row), self._decoder, [(self._protocol.sampler, self._protocol.transform)])
+                (views,) = read_views(videos.path(row), self.decoder, [(self.protocol.sampler, self.protocol.transform)])
             except VideoError:
                 continue
-            yield from ((view, int(targets[row])) for view in views)
+            yield views[len(views) // 2], int(targets[row])
 
     def take(self, split: str, number: int) -> Tensor:
         """`number` clips of a split, from videos all over it; fewer where it has fewer.
@@ -124,7 +130,7 @@ class _Clips:
         return torch.stack(clips)
 
     def validation(self) -> Iterator[tuple[Tensor, np.ndarray]]:
-        """The first clip of every video of split val, and its label, 16 at a time."""
+        """A clip of every video of split val, and its label, 16 at a time."""
         import numpy as np
         import torch
 
@@ -138,7 +144,6 @@ def _source(
     checkpoint: Checkpoint,
     network: Any,
     clips: _Clips,
-    protocol: Protocol,
     data: str,
     num_clips: int,
 ) -> Any:
@@ -149,7 +154,10 @@ def _source(
 
     plain = _without_folders(resolved(config))
     folder = checkpoint.path.parent.parent
-    result = read_facts(folder) if (folder / "result.json").is_file() else None
+    result = None
+    if checkpoint.path.name == "last.ckpt":  # whose result it is
+        with suppress(InputError):  # none, or of another version: the artifact does without
+            result = read_facts(folder)
     run = {
         "config_hash": result["config_hash"] if result is not None else config_hash(checkpoint.config),
         "dataset": data,
@@ -166,7 +174,7 @@ def _source(
     }
     return Source(
         network=network,
-        bundle=Bundle.of(plain, checkpoint.classes, protocol.describe(config.decoder.get("name", "")), config.licence, run),
+        bundle=Bundle.of(plain, checkpoint.classes, clips.protocol.describe(clips.decoder.name), config.licence, run),
         frames=clips.take("val", num_clips),
         calibration=functools.partial(clips.take, "train"),
         validation=clips.validation,
@@ -180,23 +188,19 @@ def _source(
     )
 
 
-def _without_folders(config: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+def _without_folders(value: Any, key: str = "") -> Any:
     """The configuration with the last part of each path: an artifact is given away, and says nothing of the machine."""
-
-    def kept(name: str, value: Any) -> Any:
-        path = f"{key}{name}"
-        if isinstance(value, Mapping):
-            return _without_folders(value, f"{path}.")
-        if isinstance(value, str) and (os.sep in value or path in PATHS):
-            return Path(value).name
-        return value
-
-    return {name: kept(name, value) for name, value in config.items()}
+    if isinstance(value, Mapping):
+        return {name: _without_folders(child, f"{key}.{name}".lstrip(".")) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(child, key) for child in value]
+    is_path = isinstance(value, str) and os.sep in value and (key.startswith("dataset.") or key in PATHS or os.path.isabs(value))
+    return Path(value).name if is_path else value
 
 
 def _print(proof: Mapping[str, Any]) -> None:
     relative, allowed = proof["largest_relative_difference"], proof["allowed_relative_difference"]
-    limit = f" (allowed: {allowed:.3g})" if allowed is not None else ""
+    limit = "" if "validation" in proof else f" (allowed: {allowed:.3g})"
     print(
         f"largest difference to eager on {proof['num_clips']} real clips: {proof['largest_difference']:.3g}, "
         f"{relative:.3g} of the largest score{limit}"

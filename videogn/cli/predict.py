@@ -157,9 +157,7 @@ def _parser() -> FilesParser:
         metavar="N",
         help="views in one forward (default: the training's batch_size); halved where the device's memory does not take them",
     )
-    parser.add_argument(
-        "--trust", action="store_true", help="open a MODEL that holds native code (.pt2 of AOTInductor), which runs as you"
-    )
+    parser.add_argument("--trust", action="store_true", help="open a MODEL that is a program (.pt2): you know who wrote it")
     parser.add_argument(
         "--timeline",
         type=Path,

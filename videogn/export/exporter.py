@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # a process that only runs an artifact starts without torch
 # float32 sums in another order differ by about 1e-6 of the largest score in a network of 50 layers. 16 bits round a value by up
 # to 2**-11 (fp16) and 2**-8 (bf16) of it; 40 of those are 50 layers of independent roundings, four to a layer, three times over.
 MAX_LOSS = 0.05
+# 8 bits differ by some hundredths of the largest score; beyond this share an artifact is broken, whatever it answers.
+BROKEN = 0.5
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 0.16}
 
 
@@ -100,8 +102,15 @@ class Exporter:
 
     @property
     def allowed(self) -> float:
-        """Share of the largest score by which an artifact may differ; in 8 bits, loss of top-1 on split val."""
-        return (MAX_LOSS if self.is_quantized else TOLERANCE[self.precision]) if self.tolerance is None else self.tolerance
+        """Share of the largest score by which an artifact may differ."""
+        if self.is_quantized:
+            return BROKEN
+        return TOLERANCE[self.precision] if self.tolerance is None else self.tolerance
+
+    @property
+    def allowed_loss(self) -> float:
+        """Loss of top-1 on split val that 8 bits may cost."""
+        return MAX_LOSS if self.tolerance is None else self.tolerance
 
     @property
     def free(self) -> Sequence[str]:
@@ -122,6 +131,10 @@ class Exporter:
     def is_quantized(self) -> bool:
         """Whether it computes in 8 bits: judged by what it answers, and not by its scores."""
         return False
+
+    def parts(self, path: Path) -> list[Path]:
+        """The files of the artifact `path`."""
+        return [path]
 
     def taken(self, source: Source, frames: Any) -> np.ndarray:
         """uint8 clips (N, T, H, W, 3) as the artifact takes them."""

@@ -23,6 +23,9 @@ class HubFolderExporter(SafetensorsExporter):
     suffix: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ("videogn", "safetensors")
 
+    def parts(self, path: Path) -> list[Path]:
+        return [path / name for name in ("model.safetensors", "config.json", "README.md")]
+
     def write(self, source: Source, path: Path) -> None:
         path.mkdir()
         super().write(source, path / "model.safetensors")

@@ -14,7 +14,7 @@ import numpy as np
 
 from videogn.export.axes import positions
 from videogn.export.bundle import KEY, Bundle
-from videogn.export.child import Run
+from videogn.export.child import Run, filled
 from videogn.export.exporter import GraphExporter, Source
 from videogn.export.quantization import check_quantization
 from videogn.number import is_count
@@ -120,7 +120,7 @@ class OnnxExporter(GraphExporter):
             quantization.quantize_static(
                 floating,
                 path,
-                _calibration(self.taken(source, source.calibration(self.num_calibration_clips))),
+                _calibration(self.taken(source, source.calibration(self.num_calibration_clips)), self.fixed_batch or 1),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=layers,
                 per_channel=True,
@@ -150,7 +150,7 @@ def _quiet() -> Iterator[None]:
         logging.getLogger().setLevel(level)
 
 
-def _calibration(clips: np.ndarray) -> Any:
+def _calibration(clips: np.ndarray, batch: int) -> Any:
     """Clips one by one, as ONNX Runtime asks for them."""
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -160,7 +160,7 @@ def _calibration(clips: np.ndarray) -> Any:
 
         def get_next(self) -> Any:
             clip = next(self._clips, None)
-            return None if clip is None else {"clips": clip[None]}
+            return None if clip is None else {"clips": filled(clip[None], batch)}
 
     return Reader()
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from videogn.export.bundle import KEY, Bundle
-from videogn.export.child import Run
+from videogn.export.child import Run, filled
 from videogn.export.exporter import GraphExporter, Source
 from videogn.export.quantization import check_quantization
 from videogn.types import InputError
@@ -57,6 +57,9 @@ class OpenVinoExporter(GraphExporter):
     def is_quantized(self) -> bool:
         return self.quantization != "none"
 
+    def parts(self, path: Path) -> list[Path]:
+        return [path, path.with_suffix(".bin")]
+
     def write(self, source: Source, path: Path) -> None:
         import openvino
 
@@ -66,10 +69,9 @@ class OpenVinoExporter(GraphExporter):
             try:
                 model = openvino.convert_model(program)
             except Exception as error:  # it raises RuntimeError and others' errors
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                raise InputError(
-                    f"export: OpenVINO cannot hold the network: {lines[0] if lines else type(error).__name__}"
-                ) from error
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+                named = [line for line in lines if "aten." in line or ("onversion" in line and ":" not in line[-1])]
+                raise InputError(f"export: OpenVINO cannot hold the network: {(named or lines)[-1]}") from error
         # It leaves every axis free.
         model.reshape({model.input(0): openvino.PartialShape([-1 if n is None else n for n in source.bundle.input["shape"]])})
         model.input(0).get_tensor().set_names({"clips"})
@@ -99,7 +101,7 @@ class OpenVinoExporter(GraphExporter):
             if self.quantization == "dynamic":
                 return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
             clips = self.taken(source, source.calibration(self.num_calibration_clips))
-            batches = [clips[start : start + 1] for start in range(len(clips))]
+            batches = [filled(clips[start : start + 1], self.fixed_batch or 1) for start in range(len(clips))]
             return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -52,18 +51,19 @@ def export(exporter: Exporter, source: Source, path: Path) -> dict[str, Any]:
             if not np.array_equal(sealed, first):
                 raise Findings(f"{path}: not written: it answers otherwise once its bundle is inside")
         except Findings as findings:
-            for file in (path, beside(path)):  # an older one would pass for this one
-                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+            for file in (*exporter.parts(path), beside(path)):  # an older one would pass for this one
+                file.unlink(missing_ok=True)
             raise Findings(f"{path}: not written: {findings}") from findings
         except InputError as error:
             raise InputError(str(error).replace(str(unfinished), path.name)) from error
-        for file in Path(folder).iterdir():
-            target = path.with_suffix(file.suffix) if exporter.suffix else path
-            if target.is_dir():
-                shutil.rmtree(target)
+        # What is beside it comes first: an artifact that has its name is whole.
+        if exporter.suffix:
+            described_in = Path(folder, "bundle.json")
+            described_in.write_text(bundle.dumps() + "\n", encoding="utf-8")
+            os.replace(described_in, beside(path))
+        for file, target in reversed(list(zip(exporter.parts(unfinished), exporter.parts(path), strict=True))):
+            target.parent.mkdir(exist_ok=True)
             os.replace(file, target)
-    if path.is_file():  # a folder has room for it inside
-        beside(path).write_text(bundle.dumps() + "\n", encoding="utf-8")
     return proof
 
 
@@ -117,9 +117,12 @@ def prove(exporter: Exporter, source: Source, path: Path) -> tuple[dict[str, Any
         for frames in variants(exporter, source.frames):
             expected = _eager(source, frames)
             scale = float(np.abs(expected).max())
+            if not 0 < scale < float("inf"):
+                raise InputError("export: the network gives no scores but zeros, or none that are finite numbers; train it first")
             for batch in _batches(exporter, len(frames)):
                 scores = _scores(exporter, source, runtime, frames, batch)
                 difference = float(np.abs(scores - expected).max())
+                difference = difference if np.isfinite(difference) else float("inf")  # a NaN would pass every comparison
                 compared.append(
                     {
                         "batch": batch,
@@ -140,12 +143,12 @@ def prove(exporter: Exporter, source: Source, path: Path) -> tuple[dict[str, Any
             "num_clips": len(source.frames),
             "largest_difference": max(entry["largest_difference"] for entry in compared),
             "largest_relative_difference": max(entry["largest_relative_difference"] for entry in compared),
-            "allowed_relative_difference": None if exporter.is_quantized else exporter.allowed,
+            "allowed_relative_difference": exporter.allowed,
             "top1_agreement": min(entry["top1_agreement"] for entry in compared),
         }
         if exporter.is_quantized:
             proof["validation"] = _validated(exporter, source, runtime)
-    if not exporter.is_quantized and not proof["largest_relative_difference"] <= exporter.allowed:
+    if not proof["largest_relative_difference"] <= exporter.allowed:
         worst = max(compared, key=lambda entry: entry["largest_relative_difference"])
         shape = " x ".join(map(str, worst["clip"]))
         raise Findings(
@@ -190,6 +193,8 @@ def _scores(
 def _eager(source: Source, frames: UInt8[Tensor, "N T H W 3"]) -> Float[np.ndarray, "N K"]:
     with torch.inference_mode():
         parts = [source.network(source.normalized(part)) for part in frames.split(8)]
+    if not all(isinstance(part, Tensor) and part.ndim == 2 for part in parts):
+        raise InputError(f"export: the network gives {type(parts[0]).__name__}; it must give scores, a tensor (clips, classes)")
     return torch.cat(parts).float().numpy()
 
 
@@ -203,12 +208,12 @@ def _validated(exporter: Exporter, source: Source, runtime: Runtime) -> dict[str
         right += [(found.argmax(1) == labels).sum() for found in (expected, scores)]
         count += len(labels)
     before, after = (right / count).tolist()
-    if before - after > exporter.allowed:
+    if before - after > exporter.allowed_loss:
         raise Findings(
             f"in 8 bits top-1 falls from {before:.1%} to {after:.1%} on the {count} videos of split val, "
-            f"{exporter.allowed:.1%} are allowed (export.tolerance)"
+            f"{exporter.allowed_loss:.1%} are allowed (export.tolerance)"
         )
-    return {"num_videos": count, "top1_eager": before, "top1": after, "allowed_loss": exporter.allowed}
+    return {"num_videos": count, "top1_eager": before, "top1": after, "allowed_loss": exporter.allowed_loss}
 
 
 def measure(exporter: Exporter, source: Source, path: Path) -> list[dict[str, Any]]:

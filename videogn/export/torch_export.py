@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import shutil
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from videogn.export.archive import check_archive
 from videogn.export.bundle import KEY, Bundle
 from videogn.export.child import Run
 from videogn.export.exporter import GraphExporter, Source
@@ -25,11 +24,12 @@ from videogn.types import InputError
 class TorchExporter(GraphExporter):
     """A .pt2 file: the graph of plain torch operators with its weights, for torch 2.8 and later.
 
-    Labels, preprocessing, protocol and proof lie in it as `extra/videogn`.
+    Labels, preprocessing, protocol and proof lie in it as `extra/videogn`. To torch such a file is a program, so that `predict`
+    asks for --trust.
 
     Args:
         aot_inductor: compile the graph to native code for the CPU of this machine. It needs a C++ compiler here; who opens
-            the file runs that code, so that `predict` asks for --trust.
+            the file runs that code.
     """
 
     aot_inductor: bool
@@ -57,7 +57,10 @@ class TorchExporter(GraphExporter):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self.aot_inductor:
-                torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+                try:
+                    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+                except Exception as error:  # of the compiler
+                    raise InputError(f"export.aot_inductor: the graph cannot be compiled: {_line(error)}") from error
             else:
                 torch.export.save(program, path)
 
@@ -73,11 +76,16 @@ def open_file(path: Path, threads: int | None, trust: bool) -> Run:
 
     Args:
         threads: of torch, for all that it does from now on; None leaves them.
+        trust: whether the file comes from where programs may come from.
 
     Raises:
-        InputError: no .pt2, or one that could run more than a network and is not trusted.
+        InputError: it is not trusted, or no .pt2.
     """
-    check_archive(path, trust)
+    if not trust:
+        raise InputError(
+            f"{path}: a .pt2 is a program: torch imports, evaluates and calls what it names, and it may hold native code; give "
+            "--trust (from Python: trust=True) if you know who wrote it"
+        )
     import torch
 
     if threads is not None:
@@ -89,16 +97,20 @@ def open_file(path: Path, threads: int | None, trust: bool) -> Run:
             if is_compiled(path):
                 network: Any = torch._inductor.aoti_load_package(str(path))
             else:
-                network = torch.export.load(io.BytesIO(path.read_bytes())).module(check_guards=False)
+                network = torch.export.load(path).module(check_guards=False)
         except Exception as error:  # it raises its own and others'
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise InputError(f"{path}: torch {torch.__version__} cannot load it: {lines[0]}") from error
+            raise InputError(f"{path}: torch {torch.__version__} cannot load it: {_line(error)}") from error
 
     def run(clips: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return network(torch.from_numpy(np.ascontiguousarray(clips))).numpy()
 
     return run
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def is_compiled(path: Path) -> bool:
@@ -113,6 +125,6 @@ def read_bundle(path: Path) -> Bundle:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.partition("/")[2] == f"extra/{KEY}"]
             text = archive.read(names[0]) if names else None
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, zlib.error) as error:  # or encrypted
         raise InputError(f"{path}: not a .pt2 of torch, or a damaged one") from error
     return Bundle.loads(text, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def load(path: str | Path, device: str = "auto", batch_size: int | None = None, 
     """What predicts: from a run folder, a .ckpt, or what `videogn export` wrote; `videogn.load` says more.
 
     Raises:
-        InputError: none of these, or damaged, or naming a class that is not on the allow-list, or holding native code without
+        InputError: none of these, or damaged, or naming a class that is not on the allow-list, or a program without
             `trust`; no such device, or batch_size < 1.
     """
     if batch_size is not None and not is_count(batch_size, 1):
@@ -74,9 +75,9 @@ def load(path: str | Path, device: str = "auto", batch_size: int | None = None, 
         place = torch.device("cpu")
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file; correct the path")
-        run = graphs.open_file(Path(path), None, trust)
         bundle = graphs.read_bundle(Path(path))
         config, classes, takes_frames = checked(bundle.config, str(path), PARTS), bundle.classes, bundle.input["is_uint8"]
+        run = graphs.open_file(Path(path), None, trust)
         score: Callable[[Any], Any] = _score(run, bundle.input["shape"][0])
     else:
         place = device_named(device)
@@ -92,9 +93,10 @@ def _graph_format(suffix: str) -> Any:
     """The module of the format whose files end so: `open_file(path, threads, trust)` and `read_bundle(path)`; None for others."""
     for target in sorted(group_targets("export")):
         module, _, name = target.rpartition(".")
-        found = importlib.import_module(module)
-        if getattr(found, name).suffix == suffix and hasattr(found, "open_file"):
-            return found
+        with suppress(ImportError, AttributeError, ValueError):  # a user's file may name what is not there
+            found = importlib.import_module(module)
+            if suffix and getattr(found, name).suffix == suffix and hasattr(found, "open_file"):
+                return found
     return None
 
 
