@@ -14,7 +14,7 @@ PACKAGE, CONF = ROOT / "videogn", ROOT / "conf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # 'Who may import whom', and what the code needed: the steps of training and prediction read clips through dataset and transform;
 # a timeline counts frames by the sampler's rate, and labelled videos and explanations are written; a folder is part of a job's
-# name by what a data set finds in it.
+# name by what a data set finds in it; an exported graph may normalise its clips itself, as transform does.
 MAY_IMPORT = {
     "configuration": {"identity"},
     "identity": {"dataset"},
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "preparation": {"dataset", "decoder", "encoder", "sampler"},
     "training": {"dataset", "sampler", "transform", "evaluation"},
     "prediction": {"configuration", "dataset", "transform", "encoder", "sampler", "evaluation", "training", "export"},
-    "export": {"kernel", "evaluation"},
+    "export": {"evaluation", "transform"},
     "report": {"evaluation", "encoder", "identity"},
     "sweep": {"configuration", "identity"},
 }
@@ -37,6 +37,7 @@ HOMES = {
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "openvino": {"export"},
+    "nncf": {"export"},
     "hydra": {"configuration", "sweep", "cli"},
     "omegaconf": {"configuration", "sweep", "cli"},
     "optuna": {"sweep"},

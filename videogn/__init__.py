@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # `videogn --help` does not wait for torch
 __version__ = "0.1.0"
 
 
-def load(path: str | os.PathLike[str], device: str = "auto", batch_size: int | None = None) -> Classifier:
+def load(path: str | os.PathLike[str], device: str = "auto", batch_size: int | None = None, trust: bool = False) -> Classifier:
     """A trained classifier, from a run folder, a checkpoint or an exported model: the three give the same answers.
 
         >>> import videogn
@@ -33,15 +33,18 @@ def load(path: str | os.PathLike[str], device: str = "auto", batch_size: int | N
         (True, True)
 
     Args:
-        path: a run folder (its last.ckpt), a .ckpt or a .onnx.
-        device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:N" or "mps"; an .onnx runs on the CPU.
+        path: a run folder (its last.ckpt), a .ckpt, or what `videogn export` wrote: .onnx, .pt2, .xml (OpenVINO), .safetensors
+            or a Hub folder.
+        device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:N" or "mps"; a graph (.onnx, .pt2, .xml) runs
+            on the CPU.
         batch_size: views in one forward; None: the training's. Where the device's memory does not take them, half as many.
 
     Raises:
-        InputError: none of these, or damaged, or naming a class that no conf/ folder names; no such device; batch_size below 1.
+        InputError: none of these, or damaged, or naming a class that no conf/ folder names; a .pt2 without trust; no such device;
+            batch_size below 1.
     """
     from pathlib import Path
 
     from videogn.prediction.load import load
 
-    return load(Path(path), device, batch_size)
+    return load(Path(path), device, batch_size, trust)

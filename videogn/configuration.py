@@ -299,8 +299,13 @@ def checked(config: Any, place: str, needed: Iterable[str] = ()) -> DictConfig:
 
 def conf_targets() -> frozenset[str]:
     """Every `_target_` in the conf/ folders on the search path."""
+    return group_targets("")
+
+
+def group_targets(group: str) -> frozenset[str]:
+    """Every `_target_` in the files of a group."""
     pattern = re.compile(r"""_target_:\s*['"]?([\w.]+)""")
-    folders = {CONF, Path.cwd() / "conf"}
+    folders = {CONF / group, Path.cwd() / "conf" / group}
     files = (file for folder in folders for file in folder.rglob("*.yaml"))
     return frozenset(target for file in files for target in pattern.findall(file.read_text(encoding="utf-8")))
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 import yaml
@@ -266,32 +265,6 @@ def test_a_pickle_is_not_run(videogn: Callable, tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "SENTINEL").exists()
 
 
-def test_export_proves_and_predict_agrees(videogn: Callable, trained: Path, tmp_path: Path) -> None:
-    file = tmp_path / "model, v=1.onnx"
-    outcome = videogn("export", f"checkpoint={trained}", "export=onnx", f"out={file}", "export.num_clips=5")
-    assert outcome.status == 0, outcome.err
-    assert "largest difference to eager on 5 real clips" in outcome.out
-    video = str(trained.parent / "motion/test/move_up/000.mp4")
-    one, other = (json.loads(videogn("predict", str(m), video, "--output", "json").out)[0]["top"] for m in (trained, file))
-    assert [t["label"] for t in one] == [t["label"] for t in other]
-    # Scores may differ by the tolerance of the proof, and a softmax by no more than its largest score difference.
-    assert [t["probability"] for t in one] == pytest.approx([t["probability"] for t in other], abs=1e-4)
-
-
-def test_a_failed_proof_leaves_no_file(videogn: Callable, trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"of an export that succeeded, before")
-    outcome = videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx", "export.tolerance=1e-15", "export.num_clips=2")
-    assert outcome.status == 1
-    assert "not written: ONNX Runtime differs from eager" in outcome.err.splitlines()[-1]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_export_refuses(videogn: Callable, trained: Path, tmp_path: Path) -> None:
-    assert "must end in .onnx" in videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.pt").refusal()
-    assert "export=onx: not one of onnx" in videogn("export", f"checkpoint={trained}", "export=onx").refusal()
-    assert "opset=17" in videogn("export", f"checkpoint={trained}", "export.opset=17").refusal()
-
-
 def test_whole_frames_are_tested_and_not_exported(videogn: Callable, trained: Path, tmp_path: Path) -> None:
     outcome = videogn("evaluate", f"checkpoint={trained}", "evaluation=[fully_convolutional,thirty_view]", f"out={tmp_path}/out")
     assert outcome.status == 0, outcome.err
@@ -305,14 +278,3 @@ def test_whole_frames_are_tested_and_not_exported(videogn: Callable, trained: Pa
     # Its remedy works.
     outcome = videogn(*arguments, "evaluation=ten_clip", "export.num_clips=2")
     assert outcome.status == 0, outcome.err
-
-
-def test_an_onnx_file_of_another_program(videogn: Callable, tmp_path: Path) -> None:
-    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [out])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, tmp_path / "x.onnx")
-    assert "without videogn's labels and preprocessing" in videogn("predict", str(tmp_path / "x.onnx"), "v.mp4").refusal()
-    (tmp_path / "noise.onnx").write_bytes(b"noise")
-    assert "ONNX Runtime cannot load it" in videogn("predict", str(tmp_path / "noise.onnx"), "v.mp4").refusal()

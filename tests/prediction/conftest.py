@@ -75,7 +75,7 @@ class CountingDecoder:
 
 def colour_classifier(sampler: object = None, crops: object = None, batch_size: int = 4, **options: str) -> Classifier:
     protocol = Protocol(sampler or UniformClips(4, 2, 3), crops or Crops(16, 20, 1), **options)  # type: ignore[arg-type]
-    scorer = ViewScorer(ColourNetwork().eval(), [128.0] * 3, [64.0] * 3, batch_size, torch.device("cpu"))
+    scorer = ViewScorer(ColourNetwork().eval(), ([128.0] * 3, [64.0] * 3), batch_size, torch.device("cpu"))
     return Classifier(scorer, tuple(COLOURS), CountingDecoder(), protocol)
 
 

@@ -34,7 +34,7 @@ class Limited(nn.Module):
 
 
 def scorer(network: nn.Module, batch_size: int) -> ViewScorer:
-    return ViewScorer(network, [128.0] * 3, [64.0] * 3, batch_size, torch.device("cpu"))
+    return ViewScorer(network, ([128.0] * 3, [64.0] * 3), batch_size, torch.device("cpu"))
 
 
 def clips(count: int) -> torch.Tensor:

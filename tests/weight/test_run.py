@@ -20,7 +20,7 @@ CLASSES = ["left", "right", "up", "down", "still"]
 
 
 def write(network: nn.Module, path: Path, norm: dict[str, Any]) -> Path:
-    """As Lightning and videogn.training.checkpoint.Describe write it."""
+    """As Lightning and videogn.training.description.Describe write it."""
     state = {f"network.{name}": value for name, value in network.state_dict().items()}
     torch.save(
         {

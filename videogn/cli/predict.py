@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from videogn.cli.files import FilesParser, named_videos
-from videogn.types import InputError, Stopped
+from videogn.cli.stop import stopped_by_sigterm
+from videogn.types import InputError
 
 if TYPE_CHECKING:  # torch comes with it, and help does not wait for torch
     from videogn.prediction.answer import Prediction
@@ -39,11 +38,8 @@ or out of memory; 2 bad input, or no file could be read. docs/predict.md says wh
 
 def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
-    before = signal.signal(signal.SIGTERM, _stop)
-    try:
+    with stopped_by_sigterm("what was answered stands; files that were not finished are removed"):
         return _predict(options)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -65,7 +61,7 @@ def _predict(options: argparse.Namespace) -> int:
     check_hop(options.hop)
     places = Places(options.timeline, options.features, options.annotate, options.explain)
     files = ResultFiles(places, videos, options.model)
-    classifier = load(options.model, options.device, options.batch_size)
+    classifier = load(options.model, options.device, options.batch_size, options.trust)
     files.check_model(classifier, options.layer)
 
     answers = _Answers(options.output, options.timeline is not None)
@@ -91,10 +87,6 @@ def _predict(options: argparse.Namespace) -> int:
         for path, error in failures:
             print(f"  {_in_one_line(path)}: {_in_one_line(error)}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(signum, "what was answered stands; files that were not finished are removed")
 
 
 class _Answers:
@@ -144,7 +136,7 @@ def _in_one_line(text: str) -> str:
 
 def _parser() -> FilesParser:
     parser = FilesParser("predict", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", help="a run folder (its last.ckpt), a .ckpt or a .onnx")
+    parser.add_argument("model", metavar="MODEL", help="a run folder (its last.ckpt), a .ckpt, or what `videogn export` wrote")
     parser.add_argument(
         "videos",
         metavar="VIDEOS",
@@ -165,6 +157,7 @@ def _parser() -> FilesParser:
         metavar="N",
         help="views in one forward (default: the training's batch_size); halved where the device's memory does not take them",
     )
+    parser.add_argument("--trust", action="store_true", help="open a MODEL that is a program (.pt2): you know who wrote it")
     parser.add_argument(
         "--timeline",
         type=Path,

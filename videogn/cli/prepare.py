@@ -6,12 +6,9 @@ import json
 import os
 import shlex
 import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig
@@ -20,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from videogn.cli.data import bad_fraction, read_data, write_missing
+from videogn.cli.stop import stopped_by_sigterm
 from videogn.cli.values import check_counts
 from videogn.configuration import run_application
 from videogn.dataset.class_folder import ClassFolder
@@ -61,7 +59,7 @@ def run_prepare(config: DictConfig) -> int:
     start = time.monotonic()
     progress = _Watch(console, manifest.notes)
     try:
-        with _listening(), progress:
+        with stopped_by_sigterm(""), progress:
             rows = prepare(manifest, out, None if config.verify_only else written, limits, progress.show)
     except (KeyboardInterrupt, Stopped) as stop:
         signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
@@ -129,23 +127,6 @@ class _Watch:
 
     def told(self) -> str:
         return f"{self.last.done:,} of {self.last.total:,} videos are done and kept"
-
-
-@contextmanager
-def _listening() -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Stopped(signum, "")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check_not_searched(out: Path, dataset: Any, manifest: Manifest) -> None:

@@ -58,9 +58,10 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.evaluation.result import peak_memory_bytes
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
-    from videogn.training.checkpoint import Describe, checkpoint_path, read_checkpoint
+    from videogn.training.checkpoint import checkpoint_path, read_checkpoint
     from videogn.training.classifier import METRICS, Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
+    from videogn.training.description import Describe
     from videogn.training.fine_tuning import Freeze
     from videogn.training.interrupt import LastCheckpoint, StopTest
     from videogn.training.precise_statistics import PreciseStatistics

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from videogn.configuration import checked, instantiate
+from videogn.configuration import checked, group_targets, instantiate
 from videogn.export.bundle import PARTS
+from videogn.export.child import Run, filled
 from videogn.number import is_count
 from videogn.prediction.classifier import Classifier
 from videogn.prediction.score import ViewScorer, device_named
@@ -52,32 +56,86 @@ def load_network(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module
     return network.eval()
 
 
-def load(path: str | Path, device: str = "auto", batch_size: int | None = None) -> Classifier:
-    """What predicts: from a run folder, a .ckpt, or an exported .onnx; `videogn.load` says more.
+def load(path: str | Path, device: str = "auto", batch_size: int | None = None, trust: bool = False) -> Classifier:
+    """What predicts: from a run folder, a .ckpt, or what `videogn export` wrote; `videogn.load` says more.
 
     Raises:
-        InputError: none of these, or damaged, or naming a class that is not on the allow-list; no such device, or batch_size < 1.
+        InputError: none of these, or damaged, or naming a class that is not on the allow-list, or a program without
+            `trust`; no such device, or batch_size < 1.
     """
     if batch_size is not None and not is_count(batch_size, 1):
         raise InputError(f"batch_size: {batch_size}: give a whole number of views in one forward, at least 1")
-    place = device_named(device)
-    if Path(path).suffix == ".onnx":
+    graphs = None if Path(path).is_dir() else _graph_format(Path(path).suffix)
+    takes_frames = False
+    if graphs is not None:
         if device not in ("auto", "cpu"):
-            raise InputError(f"device: {device}: an .onnx runs on the CPU; use cpu, or give the run that it was exported from")
+            raise InputError(
+                f"device: {device}: an exported graph runs on the CPU; use cpu, or give the run that it was exported from"
+            )
         place = torch.device("cpu")
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file; correct the path")
-        from videogn.export import onnx
-
-        score, bundle = onnx.load(Path(path))
-        config, classes = checked(bundle.config, str(path), PARTS), bundle.classes
+        bundle = graphs.read_bundle(Path(path))
+        config, classes, takes_frames = checked(bundle.config, str(path), PARTS), bundle.classes, bundle.input["is_uint8"]
+        run = graphs.open_file(Path(path), None, trust)
+        score: Callable[[Any], Any] = _score(run, bundle.input["shape"][0])
     else:
+        place = device_named(device)
         checkpoint = read_checkpoint(path)
         config, classes = stored(checkpoint), checkpoint.classes
         score = load_network(checkpoint, config)
     if not config.evaluation:
         raise InputError(f"{path}: its configuration has no protocol in evaluation; it is damaged")
-    return classifier_of(score, config, classes, place, batch_size)
+    return classifier_of(score, config, classes, place, batch_size, takes_frames=takes_frames)
+
+
+def _graph_format(suffix: str) -> Any:
+    """The module of the format whose files end so: `open_file(path, threads, trust)` and `read_bundle(path)`; None for others."""
+    for target in sorted(group_targets("export")):
+        module, _, name = target.rpartition(".")
+        with suppress(ImportError, AttributeError, ValueError):  # a user's file may name what is not there
+            found = importlib.import_module(module)
+            if suffix and getattr(found, name).suffix == suffix and hasattr(found, "open_file"):
+                return found
+    return None
+
+
+def _score(run: Run, fixed_batch: int | None) -> Callable[[Tensor], Tensor]:
+    """Clips as a tensor to scores as a tensor, a fixed batch filled up."""
+
+    def score(clips: Tensor) -> Tensor:
+        given = clips.numpy()
+        if fixed_batch is None:
+            return torch.from_numpy(run(given))
+        whole = filled(given, fixed_batch)
+        parts = [run(whole[start : start + fixed_batch]) for start in range(0, len(whole), fixed_batch)]
+        return torch.from_numpy(np.concatenate(parts)[: len(given)])
+
+    return score
+
+
+def open_network(path: Path, threads: int, trust: bool) -> Run:
+    """A checkpoint's network on the CPU, as an exported graph is opened: what a proof compares with."""
+    return _run(_network(path, threads))
+
+
+def open_compiled(path: Path, threads: int, trust: bool) -> Run:
+    """The same through torch.compile."""
+    return _run(torch.compile(_network(path, threads)))
+
+
+def _network(path: Path, threads: int) -> nn.Module:
+    torch.set_num_threads(threads)
+    checkpoint = read_checkpoint(path)
+    return load_network(checkpoint, stored(checkpoint))
+
+
+def _run(network: Callable[[Tensor], Tensor]) -> Run:
+    def run(clips: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(clips)).numpy()
+
+    return run
 
 
 def classifier_of(
@@ -87,15 +145,18 @@ def classifier_of(
     device: torch.device,
     batch_size: int | None = None,
     decoder: Decoder | None = None,
+    takes_frames: bool = False,
 ) -> Classifier:
     """A network, or the graph of an artifact, with the preprocessing, the decoder and the first protocol of a configuration.
 
     Args:
         config: checked; it has a protocol.
         batch_size, decoder: in place of those of the configuration.
+        takes_frames: `score` takes uint8 clips (N, T, H, W, 3) and normalises them itself.
     """
     protocol = instantiate(next(iter(config["evaluation"].values())))
-    scorer = ViewScorer(score, config["mean"], config["std"], batch_size or config["batch_size"], device)
+    normalization = None if takes_frames else (config["mean"], config["std"])
+    scorer = ViewScorer(score, normalization, batch_size or config["batch_size"], device)
     return Classifier(scorer, classes, decoder or instantiate(config["decoder"]), protocol)
 
 

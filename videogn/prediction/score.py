@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor, nn
 
 from videogn.number import is_count
 from videogn.prediction.features import RecordFeatures
-from videogn.transform.functional import to_input
+from videogn.transform.functional import normalized
 from videogn.types import InputError, OutOfMemory
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,8 @@ class ViewScorer:
     """uint8 views -> scores before the softmax.
 
     Attributes:
-        score: (N, 3, T, H, W) on `device` -> (N, K); a network in evaluation mode, or the graph of an exported file.
+        score: (N, 3, T, H, W) on `device` -> (N, K); a network in evaluation mode, or the graph of an exported file, which may
+            take uint8 clips (N, T, H, W, 3) instead.
         device: where it runs.
         batch_size: views in one forward; halved, and halved again, where the memory of the device does not take them.
     """
@@ -30,8 +31,7 @@ class ViewScorer:
     def __init__(
         self,
         score: Callable[[Float[Tensor, "N 3 T H W"]], Float[Tensor, "N K"]],
-        mean: Sequence[float],
-        std: Sequence[float],
+        normalization: tuple[Sequence[float], Sequence[float]] | None,
         batch_size: int,
         device: torch.device,
     ) -> None:
@@ -40,7 +40,7 @@ class ViewScorer:
         self.score = score.to(device) if isinstance(score, nn.Module) else score
         self.device = device
         self.batch_size = batch_size
-        self._mean, self._std = list(mean), list(std)
+        self._normalization = normalization
         self._has_said = False
 
     @property
@@ -48,9 +48,10 @@ class ViewScorer:
         """None of an exported file."""
         return self.score if isinstance(self.score, nn.Module) else None
 
-    def inputs(self, clips: UInt8[Tensor, "N T H W 3"]) -> Float[Tensor, "N 3 T H W"]:
-        """Normalised, on the device."""
-        return to_input(clips.to(self.device), torch.zeros(len(clips), dtype=torch.bool), self._mean, self._std)
+    def inputs(self, clips: UInt8[Tensor, "N T H W 3"]) -> Shaped[Tensor, "N _ _ _ _"]:
+        """As `score` takes them, on the device: normalised (N, 3, T, H, W), or as they are."""
+        on_device = clips.to(self.device)
+        return on_device if self._normalization is None else normalized(on_device, *self._normalization)
 
     def __call__(
         self, clips: UInt8[Tensor, "N T H W 3"], with_features: bool = False

@@ -1,52 +1,20 @@
-"""What a checkpoint holds beside Lightning's state, and how one is read without trusting it."""
+"""How a checkpoint is read without trusting it, and without Lightning, whose import takes as long as a prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from videogn import __version__
 from videogn.types import InputError
 
-_KEY = "videogn"
-
-
-class Describe(pl.Callback):
-    """Puts the resolved configuration and the class names into every checkpoint: it needs nothing else to be used.
-
-    Args:
-        config: plain data (dict, list, str, int, float, bool, None), preprocessing included.
-        classes: the class names, in the order of the network's outputs.
-        manifest_sha256: of the data, see `Manifest.sha256`.
-        command_line: the words with which the training began, without the program.
-        costs: `seconds` and `peak_memory_bytes` of the training so far, those of the processes before this one included.
-    """
-
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        classes: tuple[str, ...],
-        manifest_sha256: str,
-        command_line: Sequence[str],
-        costs: Callable[[], Mapping[str, float]],
-    ) -> None:
-        self._costs = costs
-        self._description = {
-            "version": __version__,
-            "config": dict(config),
-            "classes": list(classes),
-            "manifest_sha256": manifest_sha256,
-            "command_line": list(command_line),
-        }
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[_KEY] = {**self._description, **self._costs()}
+KEY = "videogn"  # in the checkpoint
+_SAFETENSORS_KEY = "videogn_checkpoint"  # in the metadata
 
 
 @dataclass(frozen=True)
@@ -84,6 +52,8 @@ def checkpoint_path(path: str | Path) -> Path:
     """
     path = Path(path)
     last = path / "checkpoint" / "last.ckpt"
+    if (path / "model.safetensors").is_file() and (path / "config.json").is_file():
+        return path / "model.safetensors"  # a folder in the layout of a Hub repository
     if path.is_dir() and not last.is_file():
         raise InputError(f"{path}: no checkpoint/last.ckpt in this folder; give a run folder or a .ckpt")
     if not path.exists():
@@ -100,6 +70,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         InputError: no checkpoint, a corrupt one, or one of another program.
     """
     path = checkpoint_path(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes of any kind make the unpickler fail in any way
@@ -108,7 +80,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             "give one that videogn wrote"
         ) from error
     try:
-        description = content[_KEY]
+        description = content[KEY]
         weights = {
             name.removeprefix("network."): value for name, value in content["state_dict"].items() if name.startswith("network.")
         }
@@ -127,3 +99,26 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         raise InputError(f"{path}: a checkpoint of another program; give one that videogn wrote") from None
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    """What `videogn export export=safetensors` wrote."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        description = json.loads(metadata[_SAFETENSORS_KEY])
+        manifest_sha256 = description["manifest_sha256"]
+        return Checkpoint(
+            path,
+            description["config"],
+            tuple(map(str, description["classes"])),
+            weights,
+            int(description["epoch"]),
+            int(description["global_step"]),
+            manifest_sha256 if isinstance(manifest_sha256, str) else None,
+        )
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: damaged, or without videogn's configuration ({type(error).__name__}); give one that `videogn export` wrote"
+        ) from error

@@ -49,7 +49,12 @@ def to_input(
         fill = [float(min(255, max(0, round(m)))) for m in mean]
         # Clip by clip: on a stacked batch, torchvision's functions would share their parameters and statistics.
         mirrored = torch.stack([apply(clip, own, fill) for clip, own in zip(mirrored, appearance.tolist(), strict=True)])
+    return normalized(mirrored, mean, std)
+
+
+def normalized(clips: UInt8[Tensor, "N T H W 3"], mean: Sequence[float], std: Sequence[float]) -> Float[Tensor, "N 3 T H W"]:
+    """(x - mean) / std as float32; on a GPU in channels-last memory, else contiguous."""
     scale = torch.tensor(std, device=clips.device).reciprocal()
     shift = -torch.tensor(mean, device=clips.device) * scale
-    x = (mirrored.float() * scale + shift).permute(0, 4, 1, 2, 3)
+    x = (clips.float() * scale + shift).permute(0, 4, 1, 2, 3)
     return x if x.is_cuda else x.contiguous()

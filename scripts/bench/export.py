@@ -1,0 +1,188 @@
+"""Every format of `videogn export` for five networks, with group norm and batch norm: exported or why not, how far off, how fast.
+
+    python scripts/bench/export.py FOLDER      # of videos; writes results/export.json and the tables of docs/export.md
+
+The weights are random, since speed does not ask what was learned; batch norm's statistics are those of the clips. Clips are cut
+from the videos in FOLDER. Each artifact and eager run in processes of their own, in turn (A B A B), batch 1 and 8, one thread and
+two; figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from videogn.configuration import compose, instantiate, resolved
+from videogn.dataset.clips import read_views
+from videogn.decoder.pyav import PyAVDecoder
+from videogn.export import proof
+from videogn.export.bundle import Bundle
+from videogn.export.exporter import Source
+from videogn.prediction.load import build_network
+from videogn.sampler.uniform_clips import UniformClips
+from videogn.training.checkpoint import KEY
+from videogn.transform.views import Crops
+from videogn.types import Findings, InputError
+
+RESULT = Path(__file__).parent / "results" / "export.json"
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
+# Frames of a clip, as each network is mostly given; 112 pixels, so that all of it takes an hour on 2 cores.
+LENGTHS = {"i3d_r50": 8, "r3d_18": 16, "r2plus1d_18": 16, "x3d_s": 13, "slowfast_r50": 32}
+CROP_SIZE, NUM_CLASSES, NUM_CLIPS = 112, 400, 16
+FORMATS: dict[str, dict[str, Any]] = {
+    "onnx, opset 18": {"export": "onnx"},
+    "onnx, opset 21": {"export": "onnx", "opset": 21},
+    "onnx, 8 bits static": {"export": "onnx", "quantization": "static", "num_calibration_clips": 16, "tolerance": 1.0},
+    "torch_export": {"export": "torch_export"},
+    "torch_export, not folded": {"export": "torch_export", "fold_batch_norm": False},
+    "openvino": {"export": "openvino"},
+    "openvino, 8 bits static": {"export": "openvino", "quantization": "static", "num_calibration_clips": 16, "tolerance": 1.0},
+}
+
+
+def clips(folder: Path, clip_length: int) -> Tensor:
+    """uint8 (N, T, H, W, 3), one of each video."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".mp4", ".avi", ".mkv", ".webm"))
+    protocol = (UniformClips(clip_length, 2, 1), Crops(CROP_SIZE, 128, 1))
+    step = max(1, len(files) // NUM_CLIPS)
+    return torch.cat([read_views(file, PyAVDecoder(), [protocol])[0] for file in files[::step][:NUM_CLIPS]])
+
+
+def source_of(model: str, norm: str, frames: Tensor, folder: Path) -> Source:
+    """A network with random weights, and the checkpoint by which a process opens it."""
+    torch.manual_seed(0)
+    words = [f"model={model}", f"norm={norm}", f"clip_length={frames.shape[1]}", f"crop_size={CROP_SIZE}", "test_short_side=128"]
+    if norm == "group_norm":
+        words.append("norm.on_indivisible=nearest")  # X3D's widths
+    config = resolved(compose("train", words))
+    network = build_network(config, NUM_CLASSES)
+    for module in network.modules():  # gamma at 0 would hide a branch
+        if getattr(module, "zero_init", False):
+            nn.init.ones_(module.weight)  # pyright: ignore[reportArgumentType]
+    classes = tuple(f"class {number}" for number in range(NUM_CLASSES))
+    description = {"config": config, "classes": list(classes), "manifest_sha256": None, "epoch": 0, "global_step": 0}
+    run = {"config_hash": "", "dataset": "random weights", "manifest_sha256": None, "epoch": 0, "step": 0}
+    protocol = {"clip_length": frames.shape[1]}
+
+    def validation() -> Iterator[tuple[Tensor, np.ndarray]]:
+        with torch.inference_mode():
+            labels = network(source.normalized(frames)).argmax(1).numpy()  # what is lost is agreement with eager
+        yield frames, labels
+
+    path = folder / "checkpoint.ckpt"
+    source = Source(
+        network=network,
+        bundle=Bundle.of(config, classes, protocol, None, run),
+        frames=frames,
+        calibration=lambda number: frames[:number],
+        validation=validation,
+        weights=network.state_dict(),
+        description=description,
+        result=None,
+        ways={"eager": ("videogn.prediction.load.open_network", path)},
+    )
+    with torch.no_grad():
+        network.train()(source.normalized(frames))
+    network.eval()
+    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"state_dict": state, KEY: description, "epoch": 0, "global_step": 0}, path)
+    return source
+
+
+def measured(source: Source, values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The proof, or why there is none."""
+    export, *rest = values["export"], *values.items()
+    config = resolved(compose("export", ["checkpoint=.", f"export={export}"]))["export"]
+    try:
+        exporter = instantiate({**config, **dict(rest[1:]), "num_clips": len(source.frames)})
+        return proof.export(exporter, source, folder / f"model{exporter.suffix}")
+    except (InputError, Findings) as error:
+        return {"error": str(error).replace(str(folder), "")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("--models", nargs="*", default=list(LENGTHS))
+    parser.add_argument("--page-only", action="store_true", help="write the tables anew from the results")
+    options = parser.parse_args()
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"rows": []}
+    if not options.page_only:
+        known = {
+            "date": date.today().isoformat(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "versions": {name: metadata.version(name) for name in ("torch", "onnxruntime", "openvino", "nncf")},
+            "rows": [row for row in known["rows"] if row["model"] not in options.models],
+        }
+        for model in options.models:
+            frames = clips(options.videos, LENGTHS[model])
+            for norm in ("group_norm", "batch_norm"):
+                with tempfile.TemporaryDirectory() as folder:
+                    source = source_of(model, norm, frames, Path(folder))
+                    for name, values in FORMATS.items():
+                        if name.endswith("not folded") and norm == "group_norm":
+                            continue
+                        found = measured(source, values, Path(folder))
+                        found.pop("compared", None)
+                        clip = list(frames.shape[1:4])
+                        known["rows"].append({"model": model, "norm": norm, "format": name, "clip": clip, **found})
+                        print(
+                            model,
+                            norm,
+                            name,
+                            found.get("error", f"{found.get('largest_relative_difference', 0):.2g}"),
+                            flush=True,
+                        )
+                        RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    write_page(known)
+
+
+def write_page(known: dict[str, Any]) -> None:
+    """The tables of docs/export.md, between its two marks."""
+    text = PAGE.read_text(encoding="utf-8")
+    start, end = "<!-- measured -->\n", "<!-- end of measured -->"
+    head, _, tail = text.partition(start)
+    PAGE.write_text(head + start + "\n".join(table(known)) + "\n\n" + end + tail.partition(end)[2], encoding="utf-8")
+
+
+def table(known: dict[str, Any]) -> Iterator[str]:
+    versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items())
+    yield f"{known['date']}, {known['cpus']} cores ({known['machine']}), {versions}."
+    yield ""
+    columns = ["network", "clip", "norm", "format", "largest difference", "top-1 agreement", "MB"]
+    columns += ["ms of 1 / 8 clips, 1 thread", "eager", "2 threads", "eager", "MiB"]
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for row in known["rows"]:
+        place = f"| {row['model']} | {' x '.join(map(str, row['clip']))} | {row['norm']} | {row['format']} | "
+        if "error" in row:
+            yield f"{place}{row['error'].replace('|', '/')} | | | | | | | |"
+            continue
+        taken = {(e["way"], e["threads"], e["batch"]): e for e in row["latency"]}
+        times = [
+            " / ".join(f"{taken[way, threads, batch]['milliseconds']:.0f}" for batch in (1, 8))
+            for threads in (1, 2)
+            for way in ("artifact", "eager")
+        ]
+        memory = taken["artifact", 2, 8]["peak_bytes"] / 2**20
+        yield (
+            f"{place}{row['largest_relative_difference']:.1e} | {row['top1_agreement']:.0%} | {row['bytes'] / 1e6:.0f} | "
+            f"{' | '.join(times)} | {memory:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

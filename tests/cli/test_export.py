@@ -1,0 +1,201 @@
+"""`videogn export` of a trained run, and what its users do with the artifact."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from videogn.configuration import CONF
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FORMATS = {"onnx": "m.onnx", "torch_export": "m.pt2", "openvino": "m.xml", "safetensors": "m.safetensors", "hub_folder": "hub"}
+
+
+def skip_without(name: str) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="pip install 'videogn[openvino]'")
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The artifact of a format, made once, in a folder whose name breaks careless parsers."""
+    folder = tmp_path_factory.mktemp("artifacts, with = [odd] {names} #1 'é")
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            skip_without(name)
+            made[name] = folder / FORMATS[name]
+            words = [f"checkpoint={trained}", f"export={name}", f"out={made[name]}", "export.num_clips=3", "export.latency=null"]
+            done = subprocess.run(
+                [sys.executable, "-m", "videogn", "export", *words], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            assert "largest difference to eager on 3 real clips" in done.stdout
+            assert done.stdout.splitlines()[-1] == str(made[name])
+        return made[name]
+
+    return make
+
+
+def answers(text: str) -> dict[str, float]:
+    return {row["label"]: float(row["probability"]) for row in csv.DictReader(io.StringIO(text))}
+
+
+def test_every_format_is_tried() -> None:
+    assert {path.stem for path in (CONF / "export").glob("*.yaml")} == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_predict_takes_it_like_the_run(videogn: Callable, trained: Path, exported: Callable[[str], Path], name: str) -> None:
+    artifact = exported(name)
+    video = str(trained.parent / "motion/test/move_up/000.mp4")
+    trust = ["--trust"] if name == "torch_export" else []
+    one, other = (answers(videogn("predict", str(m), video, "--output", "csv", *trust).out) for m in (trained, artifact))
+    assert list(one) == list(other)
+    # Scores may differ by the tolerance of the proof, and a softmax by no more than its largest score difference.
+    assert list(one.values()) == pytest.approx(list(other.values()), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "torch_export"])
+def test_the_example_without_videogn(trained: Path, exported: Callable[[str], Path], videogn: Callable, name: str) -> None:
+    script = EXAMPLES / f"predict_{name}.py"
+    source = script.read_text(encoding="utf-8")
+    assert "import videogn" not in source
+    assert 20 <= len(source.splitlines()) <= 40
+    video = str(trained.parent / "motion/test/move_up/000.mp4")
+    done = subprocess.run([sys.executable, script, exported(name), video], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    found = {label: float(share.rstrip("%")) / 100 for share, label in rows}
+    expected = answers(videogn("predict", str(trained), video, "--output", "csv").out)
+    # Pillow resizes in fixed point and torch in another: pixels differ by one of 255 levels, and the answers by far less than 1%.
+    assert found == pytest.approx(expected, abs=0.01)
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "safetensors", "hub_folder"])
+def test_it_says_nothing_of_this_machine(exported: Callable[[str], Path], trained: Path, name: str) -> None:
+    artifact = exported(name)
+    files = [
+        path
+        for path in artifact.parent.rglob("*")
+        if (path.is_file() and path.is_relative_to(artifact)) or path.stem == artifact.stem
+    ]
+    assert files
+    for file in (path for path in files if path.is_file()):
+        # The part of the path that JSON does not escape.
+        assert str(trained.parents[1]).encode() not in file.read_bytes(), file
+
+
+def test_evaluate_and_export_take_a_hub_folder(
+    videogn: Callable, trained: Path, exported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = exported("hub_folder")
+    data = f"dataset.root={trained.parent}/motion"
+    assert videogn("evaluate", f"checkpoint={folder}", data, f"out={tmp_path}/e").status == 0
+    one, other = (json.loads((run / "result.json").read_text())["results"] for run in (tmp_path / "e", trained))
+    assert one == other
+    outcome = videogn(
+        "export", f"checkpoint={folder}", data, f"out={tmp_path}/m.onnx", "export.num_clips=1", "export.latency=null"
+    )
+    assert outcome.status == 0, outcome.err
+    # Its own folder is replaced, another is not.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    arguments = ("export", f"checkpoint={trained}", "export=hub_folder", "export.num_clips=1")
+    assert "is no folder of an export, which this would replace" in videogn(*arguments, f"out={tmp_path}/mine").refusal()
+    copied = tmp_path / "again"
+    shutil.copytree(folder, copied)
+    (copied / ".git").touch()  # a clone of the repository
+    assert videogn(*arguments, f"out={copied}").status == 0
+    assert sorted(path.name for path in copied.iterdir()) == [".git", "README.md", "config.json", "model.safetensors"]
+    arguments = ("export", f"checkpoint={folder}", data, "export=hub_folder", "export.num_clips=1")
+    assert "is what would be exported" in videogn(*arguments, f"out={folder}").refusal()
+
+
+def test_latency_is_printed(videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("videogn.export.proof.MAX_RUNS", 3)
+    outcome = videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx", "export.num_clips=1")
+    assert outcome.status == 0, outcome.err
+    rows = [line.strip("│ ").split("│") for line in outcome.out.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row[:3]] for row in rows] == [
+        [way, threads, batch] for threads in "12" for batch in "18" for way in ("ONNX Runtime", "eager")
+    ]
+
+
+def test_a_failed_proof_leaves_no_file(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"of an export that succeeded, before")
+    outcome = videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx", "export.tolerance=1e-15", "export.num_clips=2")
+    assert outcome.status == 1
+    assert "not written: ONNX Runtime" in outcome.err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_refuses(videogn: Callable, trained: Path, exported: Callable[[str], Path], tmp_path: Path) -> None:
+    run = f"checkpoint={trained}"
+    assert "must end in .onnx" in videogn("export", run, f"out={tmp_path}/m.pt").refusal()
+    assert "export=onx: not one of hub_folder, onnx" in videogn("export", run, "export=onx").refusal()
+    assert "export.opset=17" in videogn("export", run, "export.opset=17").refusal()
+    assert "export.dynamic: frames: use some of" in videogn("export", run, "export.dynamic=[frames]").refusal()
+    assert "precision" in videogn("export", run, "export.precision=half").refusal()
+    assert "OnnxExporter: opset=twenty; give a whole number" in videogn("export", run, "export.opset=twenty").refusal()
+    (tmp_path / "m.onnx").mkdir()
+    assert "is a folder; give a file" in videogn("export", run, f"out={tmp_path}/m.onnx").refusal()
+    (tmp_path / "m.onnx").rmdir()
+    assert "licence=2: give a text" in videogn("export", run, "licence=2", f"out={tmp_path}/m.onnx").refusal()
+    assert "give --trust" in videogn("predict", str(exported("torch_export")), "v.mp4").refusal()
+    artifact = exported("onnx")
+    assert "runs on the CPU" in videogn("predict", str(artifact), "v.mp4", "--device", "cuda:0").refusal()
+    assert "no such file" in videogn("predict", str(tmp_path / "no.pt2"), "v.mp4").refusal()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_preprocessing_inside_and_a_fixed_batch(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    words = (
+        "export.include_preprocessing=true",
+        "export.dynamic=[]",
+        "export.batch_size=4",
+        "export.latency=null",
+        "export.num_clips=3",
+    )
+    assert videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx", *words).status == 0
+    video = str(trained.parent / "motion/test/move_up/000.mp4")
+    one, other = (answers(videogn("predict", str(m), video, "--output", "csv").out) for m in (trained, tmp_path / "m.onnx"))
+    assert list(one.values()) == pytest.approx(list(other.values()), abs=1e-4)
+
+
+def test_a_signal_leaves_nothing_half(trained: Path, tmp_path: Path) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        command = [sys.executable, "-m", "videogn", "export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals) as process:
+            while not list(tmp_path.glob(".videogn-*")):  # where it writes what is not finished
+                time.sleep(0.02)
+                assert process.poll() is None
+            process.send_signal(signum)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 128 + signum, said
+        assert list(tmp_path.iterdir()) == []
+        assert "Traceback" not in said
+
+
+def default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+
+
+def test_a_checkpoint_without_preprocessing(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / "checkpoint" / "last.ckpt", weights_only=True)
+    del content["videogn"]["config"]["mean"]
+    torch.save(content, tmp_path / "x.ckpt")
+    assert "its configuration has no mean" in videogn("export", f"checkpoint={tmp_path}/x.ckpt").refusal()
