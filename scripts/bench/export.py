@@ -45,8 +45,9 @@ FORMATS: dict[str, dict[str, Any]] = {
     "onnx, opset 18": {"export": "onnx"},
     "onnx, opset 21": {"export": "onnx", "opset": 21},
     "onnx, 8 bits static": {"export": "onnx", "quantization": "static", "num_calibration_clips": 16, "tolerance": 1.0},
-    "torch_export": {"export": "torch_export"},
+    "torch_export": {"export": "torch_export", "latency": ["eager", "compile"]},
     "torch_export, not folded": {"export": "torch_export", "fold_batch_norm": False},
+    "torch_export, AOTInductor": {"export": "torch_export", "aot_inductor": True},
     "openvino": {"export": "openvino"},
     "openvino, 8 bits static": {"export": "openvino", "quantization": "static", "num_calibration_clips": 16, "tolerance": 1.0},
 }
@@ -91,8 +92,14 @@ def source_of(model: str, norm: str, frames: Tensor, folder: Path) -> Source:
         weights=network.state_dict(),
         description=description,
         result=None,
-        ways={"eager": ("videogn.prediction.load.open_network", path)},
+        ways={
+            "eager": ("videogn.prediction.load.open_network", path),
+            "compile": ("videogn.prediction.load.open_compiled", path),
+        },
     )
+    for module in network.modules():
+        if hasattr(module, "momentum"):
+            module.momentum = None  # the plain mean: of these clips alone
     with torch.no_grad():
         network.train()(source.normalized(frames))
     network.eval()
@@ -103,10 +110,10 @@ def source_of(model: str, norm: str, frames: Tensor, folder: Path) -> Source:
 
 def measured(source: Source, values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The proof, or why there is none."""
-    export, *rest = values["export"], *values.items()
-    config = resolved(compose("export", ["checkpoint=.", f"export={export}"]))["export"]
+    config = resolved(compose("export", ["checkpoint=.", f"export={values['export']}"]))["export"]
+    changed = {key: value for key, value in values.items() if key != "export"}
     try:
-        exporter = instantiate({**config, **dict(rest[1:]), "num_clips": len(source.frames)})
+        exporter = instantiate({**config, **changed, "num_clips": len(source.frames)})
         return proof.export(exporter, source, folder / f"model{exporter.suffix}")
     except (InputError, Findings) as error:
         return {"error": str(error).replace(str(folder), "")}
@@ -163,19 +170,21 @@ def table(known: dict[str, Any]) -> Iterator[str]:
     yield f"{known['date']}, {known['cpus']} cores ({known['machine']}), {versions}."
     yield ""
     columns = ["network", "clip", "norm", "format", "largest difference", "top-1 agreement", "MB"]
-    columns += ["ms of 1 / 8 clips, 1 thread", "eager", "2 threads", "eager", "MiB"]
+    columns += ["ms of 1 / 8 clips, 1 thread", "eager", "2 threads", "eager", "compile", "MiB"]
     yield f"| {' | '.join(columns)} |"
     yield "|---" * len(columns) + "|"
     for row in known["rows"]:
         place = f"| {row['model']} | {' x '.join(map(str, row['clip']))} | {row['norm']} | {row['format']} | "
         if "error" in row:
-            yield f"{place}{row['error'].replace('|', '/')} | | | | | | | |"
+            yield f"{place}{row['error'].replace('|', '/')} |{' |' * 8}"
             continue
         taken = {(e["way"], e["threads"], e["batch"]): e for e in row["latency"]}
+        columns = [("artifact", 1), ("eager", 1), ("artifact", 2), ("eager", 2), ("compile", 2)]
         times = [
             " / ".join(f"{taken[way, threads, batch]['milliseconds']:.0f}" for batch in (1, 8))
-            for threads in (1, 2)
-            for way in ("artifact", "eager")
+            if (way, threads, 8) in taken
+            else ""
+            for way, threads in columns
         ]
         memory = taken["artifact", 2, 8]["peak_bytes"] / 2**20
         yield (

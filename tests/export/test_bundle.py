@@ -28,6 +28,7 @@ def test_what_is_not_one(source: Source) -> None:
     texts = [None, "", "{}", "[]", "noise", b"\xff"]
     texts += [changed(source, input={**INPUT, "shape": shape}) for shape in ([4], [0, 3, 4, 32, 32], ["4", 3, 4, 32, 32], None)]
     texts += [changed(source, input={**INPUT, "is_uint8": "no"}), changed(source, classes=None)]
+    texts.append('{"classes": ' + "[" * 100_000)
     for text in texts:
         with pytest.raises(InputError, match=r"^m\.onnx: without videogn's labels and preprocessing; export it with"):
             Bundle.loads(text, "m.onnx")

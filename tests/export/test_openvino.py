@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,17 @@ def test_a_file_that_lost_its_weights(exporter: Callable[..., Exporter], source:
     with pytest.raises(InputError, match=r"OpenVINO cannot load it: ") as error:
         open_file(place / "m.xml", None, False)
     assert "\n" not in str(error.value)
+
+
+def test_an_operator_that_it_has_not(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
+    class Strange(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(x).mean((2, 3, 4))
+
+    with pytest.raises(InputError, match=r"^export: OpenVINO cannot hold the network: No conversion rule .*bessel") as error:
+        proof.export(exporter("openvino"), replace(source, network=Strange()), place / "m.xml")
+    assert "\n" not in str(error.value)
+    assert list(place.iterdir()) == []
 
 
 def test_bf16_is_the_runtimes_choice(exporter: Callable[..., Exporter]) -> None:

@@ -127,6 +127,8 @@ def test_a_fixed_batch_is_run_whole(exporter: Callable[..., Exporter], source: S
     ("values", "reason"),
     [
         ({"dynamic": ["batch", "frames"]}, "export.dynamic: frames: use some of batch, time, height, width"),
+        ({"dynamic": "batch"}, "export.dynamic=batch: give a list"),
+        ({"dynamic": None}, "export.dynamic=None: give a list"),
         ({"batch_size": 0}, "export.batch_size=0: give 1 or more"),
         ({"batch_size": 2}, "export.batch_size=2: is of a fixed batch, and batch is in export.dynamic"),
         ({"precision": "int4"}, "export.precision=int4: use one of fp32, fp16, bf16"),

@@ -80,5 +80,5 @@ class Bundle:
             if not all(size is None or is_count(size, 1) for size in sizes):
                 raise ValueError
             return bundle
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(f"{place}: without videogn's labels and preprocessing; export it with `videogn export`") from None

@@ -167,6 +167,8 @@ class GraphExporter(Exporter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.dynamic, list):
+            raise InputError(f"export.dynamic={self.dynamic}: give a list, as export.dynamic=[batch,time]")
         for axis in self.dynamic:
             if axis not in AXES:
                 raise InputError(f"export.dynamic: {axis}: use some of {', '.join(AXES)}, as export.dynamic=[batch,time]")

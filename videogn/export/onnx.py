@@ -17,6 +17,7 @@ from videogn.export.bundle import KEY, Bundle
 from videogn.export.child import Run, filled
 from videogn.export.exporter import GraphExporter, Source
 from videogn.export.quantization import check_quantization
+from videogn.export.reason import reason
 from videogn.number import is_count
 from videogn.types import InputError
 
@@ -70,7 +71,7 @@ class OnnxExporter(GraphExporter):
                 assert converted is not None
                 converted.save(path, external_data=False)
             except Exception as error:  # it raises its own and others'
-                raise InputError(f"export: ONNX opset {self.opset} cannot hold the network: {_reason(error)}") from error
+                raise InputError(f"export: ONNX opset {self.opset} cannot hold the network: {reason(error)}") from error
         self._quantize(source, path)
         model = onnx.load(path)
         self._name_axes(model)
@@ -131,14 +132,6 @@ class OnnxExporter(GraphExporter):
             floating.unlink(missing_ok=True)
 
 
-def _reason(error: BaseException) -> str:
-    """What was wrong at the bottom: above it, the exporter says how to report it."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the advice that it gives through the root logger: a network of convolutions needs no preparation."""
@@ -191,5 +184,4 @@ def _session(path: Path, threads: int | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no class in common
-        reason = (str(error).splitlines() or ["?"])[0]
-        raise InputError(f"{path}: ONNX Runtime cannot load it: {reason}") from error
+        raise InputError(f"{path}: ONNX Runtime cannot load it: {reason(error)}") from error

@@ -69,9 +69,7 @@ class OpenVinoExporter(GraphExporter):
             try:
                 model = openvino.convert_model(program)
             except Exception as error:  # it raises RuntimeError and others' errors
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-                named = [line for line in lines if "aten." in line or ("onversion" in line and ":" not in line[-1])]
-                raise InputError(f"export: OpenVINO cannot hold the network: {(named or lines)[-1]}") from error
+                raise InputError(f"export: OpenVINO cannot hold the network: {_reason(error)}") from error
         # It leaves every axis free.
         model.reshape({model.input(0): openvino.PartialShape([-1 if n is None else n for n in source.bundle.input["shape"]])})
         model.input(0).get_tensor().set_names({"clips"})
@@ -137,5 +135,10 @@ def _read(path: Path) -> Any:
     try:
         return openvino.Core().read_model(path)
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(f"{path}: OpenVINO cannot load it: {lines[-1] if lines else type(error).__name__}") from error
+        raise InputError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The last line: those before it name the file of OpenVINO's source that noticed."""
+    lines = [line.strip("- ") for line in str(error).splitlines() if line.strip("- ")]
+    return lines[-1] if lines else type(error).__name__

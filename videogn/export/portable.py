@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from videogn.export.axes import positions
+from videogn.export.reason import reason
 from videogn.export.rewrite import cast, drop_idle, fold_batch_norm, fold_constants
 from videogn.transform.functional import normalized
 from videogn.types import InputError
@@ -104,8 +105,8 @@ def _traced(network: nn.Module, example: Tensor, dynamic: Sequence[str]) -> Expo
         held = [axis for axis in dynamic if len(dynamic) > 1 and not _traces(network, example, [axis])]
         if dynamic and _traces(network, example, []):
             names = ", ".join(held or dynamic)
-            raise InputError(f"export.dynamic: the network fixes {names}: {_reason(error)}; leave {names} out") from error
-        raise InputError(f"export: the network cannot be traced: {_reason(error)}") from error
+            raise InputError(f"export.dynamic: the network fixes {names}: {reason(error)}; leave {names} out") from error
+        raise InputError(f"export: the network cannot be traced: {reason(error)}") from error
 
 
 def _traces(network: nn.Module, example: Tensor, dynamic: Sequence[str]) -> bool:
@@ -123,9 +124,3 @@ def _trace(network: nn.Module, example: Tensor, dynamic: Sequence[str]) -> Expor
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's, on its own internals
         return torch.export.export(network, (example,), dynamic_shapes=(shapes or None,), strict=False)
-
-
-def _reason(error: Exception) -> str:
-    """The first line that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".:")

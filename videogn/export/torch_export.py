@@ -17,6 +17,7 @@ import numpy as np
 from videogn.export.bundle import KEY, Bundle
 from videogn.export.child import Run
 from videogn.export.exporter import GraphExporter, Source
+from videogn.export.reason import reason
 from videogn.types import InputError
 
 
@@ -60,7 +61,7 @@ class TorchExporter(GraphExporter):
                 try:
                     torch._inductor.aoti_compile_and_package(program, package_path=str(path))
                 except Exception as error:  # of the compiler
-                    raise InputError(f"export.aot_inductor: the graph cannot be compiled: {_line(error)}") from error
+                    raise InputError(f"export.aot_inductor: the graph cannot be compiled: {reason(error)}") from error
             else:
                 torch.export.save(program, path)
 
@@ -99,18 +100,13 @@ def open_file(path: Path, threads: int | None, trust: bool) -> Run:
             else:
                 network = torch.export.load(path).module(check_guards=False)
         except Exception as error:  # it raises its own and others'
-            raise InputError(f"{path}: torch {torch.__version__} cannot load it: {_line(error)}") from error
+            raise InputError(f"{path}: torch {torch.__version__} cannot load it: {reason(error)}") from error
 
     def run(clips: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return network(torch.from_numpy(np.ascontiguousarray(clips))).numpy()
 
     return run
-
-
-def _line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def is_compiled(path: Path) -> bool:
