@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import doctest
+import functools
 import inspect
 import io
 import json
@@ -59,7 +60,9 @@ def answers(outcome) -> list[dict]:
 
 
 def start(*arguments: str, **options) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "videogn", "predict", *arguments], **options)
+    # A shell's background jobs ignore Ctrl-C, and what they start does so too.
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen([sys.executable, "-m", "videogn", "predict", *arguments], preexec_fn=hears, **options)
 
 
 def test_predict_answers_every_file(videogn: Callable, trained: Path, tmp_path: Path) -> None:
