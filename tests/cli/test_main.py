@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,3 +52,37 @@ def test_one_process_of_a_training_speaks(monkeypatch: pytest.MonkeyPatch, varia
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert main._is_first_process() is speaks
+
+
+@pytest.mark.parametrize(("raised", "status"), [("KeyboardInterrupt()", 130), ("Stopped(15, 'so far')", 143)])
+def test_a_signal_in_a_finalizer_is_not_lost(raised: str, status: int) -> None:
+    """Python ignores what a finalizer raises: the command would go on."""
+    program = f"""
+import sys, time
+from videogn.cli import main, stop
+from videogn.types import Stopped
+
+class Finalized:
+    def __del__(self):
+        raise {raised}
+
+def command(arguments):
+    with stop.stopped_by_sigterm("so far"):
+        Finalized()
+        for _ in range(200):
+            time.sleep(0.05)
+    return 0
+
+sys.argv = ["videogn", "predict", "x", "y"]
+import videogn.cli.predict
+videogn.cli.predict.run = command
+main.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60, preexec_fn=hears
+    )
+    assert done.returncode == status, done.stderr
+
+
+def hears() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any
@@ -62,6 +63,8 @@ exit status: 0 done; 1 done with findings (bad files, a failed proof, failed job
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
+    if arguments is None:  # the program, and not a caller of ours
+        sys.unraisablehook = _heard_again
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -72,6 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as end:  # behind --help
         status = end.code
     sys.exit(_written(status))
+
+
+def _heard_again(unraisable: Any) -> None:
+    """Send a signal anew that fell into a finalizer or a weak reference's callback, where Python ignores what is raised."""
+    signum = {KeyboardInterrupt: signal.SIGINT, Stopped: signal.SIGTERM}.get(unraisable.exc_type)
+    if signum is None:
+        sys.__unraisablehook__(unraisable)
+    else:  # once that is over
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signum))
+        again.daemon = True
+        again.start()
 
 
 def _written(status: Any) -> Any:
