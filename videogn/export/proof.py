@@ -49,7 +49,7 @@ def export(exporter: Exporter, source: Source, path: Path) -> dict[str, Any]:
             with opened(exporter, unfinished) as runtime:
                 sealed = _scores(exporter, source, runtime, source.frames[:1], 1)
             if not np.array_equal(sealed, first):
-                raise Findings(f"{path}: not written: it answers otherwise once its bundle is inside")
+                raise Findings("it answers otherwise once its bundle is inside")
         except Findings as findings:
             for file in (*exporter.parts(path), beside(path)):  # an older one would pass for this one
                 file.unlink(missing_ok=True)
@@ -151,9 +151,10 @@ def prove(exporter: Exporter, source: Source, path: Path) -> tuple[dict[str, Any
     if not proof["largest_relative_difference"] <= exporter.allowed:
         worst = max(compared, key=lambda entry: entry["largest_relative_difference"])
         shape = " x ".join(map(str, worst["clip"]))
+        key = "" if exporter.is_quantized else " (export.tolerance)"
         raise Findings(
             f"{runtime.name} differs from eager by {worst['largest_relative_difference']:.3g} of the largest score on "
-            f"{worst['num_clips']} real clips of {shape}, {exporter.allowed:.3g} are allowed (export.tolerance)"
+            f"{worst['num_clips']} real clips of {shape}, {exporter.allowed:.3g} are allowed{key}"
         )
     return proof, first
 
