@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# Texts that Hydra reads as a number, a truth value or null where no quotes are around them.
+_OTHER = re.compile(r"null|true|false|[+-]?(inf|nan|(\d[\d_]*\.?|(\d[\d_]*)?\.\d[\d_]*)(e[+-]?\d[\d_]*)?)", re.IGNORECASE)
+
 
 def word_of(value: Any) -> str:
     """A value of a YAML file as it stands on a command line, in Hydra's grammar."""
@@ -18,7 +21,7 @@ def word_of(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ",".join(map(word_of, value)) + "]"
     text = str(value)
-    if re.fullmatch(r"[\w./:+-]+", text):
+    if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) and not (isinstance(value, str) and _OTHER.fullmatch(text)):
         return text
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
