@@ -8,6 +8,11 @@ from collections.abc import Callable
 import jaxtyping
 import pytest
 
+from videogn.cli import values
+from videogn.cli.values import PRECISIONS
+from videogn.model.recomputation import ACTIVATION_MEMORY
+from videogn.report import memory
+
 
 def test_shows_layers_and_sums(videogn: Callable) -> None:
     outcome = videogn("inspect", "model=r3d_18", "norm=group_norm", "clip_length=16", "crop_size=112")
@@ -32,9 +37,31 @@ def test_weight_decay_of_the_norms_is_a_switch(videogn: Callable) -> None:
     assert all(" yes " in line for line in outcome.out.splitlines() if "GroupNorm" in line)
 
 
+def test_counts_what_is_kept_in_every_way(videogn: Callable) -> None:
+    found = {}
+    for precision in PRECISIONS:
+        for activation_memory in ACTIVATION_MEMORY:
+            words = [f"precision={precision}", f"activation_memory={activation_memory}"]
+            last = videogn("inspect", "clip_length=8", "crop_size=112", *words).out.splitlines()[-1]
+            kept = re.search(r"([\d.]+) MiB kept for the backward pass, (\S+), activation_memory=(\w+)", last)
+            assert kept
+            assert kept.groups()[1:] == (precision, activation_memory)
+            found[precision, activation_memory] = float(kept[1])
+    for precision in PRECISIONS:
+        assert found[precision, "full"] > found[precision, "lean"] > found[precision, "minimal"] > 0
+    assert found["bf16-mixed", "full"] < 0.6 * found["32-true", "full"]
+    assert found["16-mixed", "full"] == found["bf16-mixed", "full"]
+
+
+def test_the_words_are_those_of_what_counts_and_of_what_computes_again() -> None:
+    assert tuple(memory.PRECISIONS) == values.PRECISIONS
+    assert values.WORDS["activation_memory"] == ACTIVATION_MEMORY
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["precision=half"], r"precision=half: use one of 32-true, bf16-mixed, 16-mixed"),
         (["norm.num_groups=7"], r"num_groups=7 does not divide channels=32; use one of 1, 2, 4, 8, 16, 32"),
         (["model=i3d_r50", "clip_length=1"], r"ResNet3D: a clip of 1 x 224 x 224 .* is smaller than 7 x 5 x 5"),
         (["clip_length=0"], r"clip_length=0: give a whole number from 1 up"),

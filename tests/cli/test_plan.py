@@ -15,6 +15,7 @@ import torch
 
 from videogn.cli.values import bytes_of
 from videogn.configuration import compose, instantiate
+from videogn.model.recomputation import set_activation_memory
 from videogn.prediction.load import build_network
 from videogn.report import memory
 from videogn.report.memory import Gpu, Measured, count_step
@@ -54,15 +55,19 @@ def commands(out: str) -> list[list[str]]:
     return [shlex.split(line) for line in out.splitlines() if line.startswith("videogn train ")]
 
 
-def needed(norm: str, batch_size: int, num_devices: int = 1) -> float:
+def needed(
+    norm: str, batch_size: int, num_devices: int = 1, precision: str = "32-true", activation_memory: str = "full"
+) -> float:
     """Counted anew, with 2 MB reserved and 5% lost, along the path that a GPU takes."""
     config = compose("train", ["model=resnet3d_tiny", f"norm={norm}"])
     if norm == "group_norm" and sys.platform == "linux":
         config.norm.backend = "triton"
-    with torch.device("meta"):
-        network = build_network(config, 10)
-    optimizer = instantiate(config.optimizer)(parameter_groups(network, norm_weight_decay=False))
-    return 2e6 + 1.05 * count_step(network, optimizer, (3, 4, 32, 32), batch_size, num_devices).total
+    with memory.uncomputed(precision) as device:
+        with device:
+            network = build_network(config, 10)
+        set_activation_memory(network, activation_memory)
+        optimizer = instantiate(config.optimizer)(parameter_groups(network, norm_weight_decay=False))
+        return 2e6 + 1.05 * count_step(network, optimizer, (3, 4, 32, 32), batch_size, num_devices, precision).total
 
 
 @pytest.mark.parametrize("num_devices", [1, 4])
@@ -75,6 +80,22 @@ def test_the_batch_fits_and_one_clip_more_does_not(videogn: Callable, num_device
     for row in rows:
         assert needed(row.norm, row.batch_size, num_devices) <= 60e6 < needed(row.norm, row.batch_size + 1, num_devices)
         assert row.total == pytest.approx(needed(row.norm, row.batch_size, num_devices) / 1e9, abs=0.006)
+
+
+def test_sixteen_bits_and_computing_again_fit_more(videogn: Callable) -> None:
+    pytest.importorskip("triton", reason="pip install triton")
+    found = []
+    for precision, activation_memory in (("32-true", "full"), ("bf16-mixed", "full"), ("bf16-mixed", "lean")):
+        words = [f"precision={precision}", f"activation_memory={activation_memory}"]
+        outcome = videogn("plan", *TINY, "gpu_memory=40MB", "norms=[group_norm]", *words)
+        (row,) = table(outcome.out)
+        for batch_size, fits in ((row.batch_size, True), (row.batch_size + 1, False)):
+            assert (needed("group_norm", batch_size, 1, precision, activation_memory) <= 40e6) == fits
+        (command,) = commands(outcome.out)
+        assert ("trainer.precision=bf16-mixed" in command) == (precision == "bf16-mixed")
+        assert ("activation_memory=lean" in command) == (activation_memory == "lean")
+        found.append(row.batch_size)
+    assert found[0] < found[1] < found[2]
 
 
 def test_more_memory_and_shorter_clips_fit_more(videogn: Callable) -> None:
@@ -179,8 +200,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, Measured | None], l
     def put(free: float, answer: Measured | None) -> list[int]:
         asked: list[int] = []
 
-        def measure(network: object, optimizer: object, clip: tuple[int, ...], batch_size: int) -> Measured | None:
-            assert clip == (3, 4, 32, 32)
+        def measure(network: object, optimizer: object, clip: object, batch_size: int, precision: str) -> Measured | None:
+            assert (clip, precision) == ((3, 4, 32, 32), "32-true")
             asked.append(batch_size)
             return answer
 
@@ -270,7 +291,8 @@ def test_what_is_no_size(value: object) -> None:
         (["gpu_memory=24GB", "num_devices=0"], r"num_devices=0: give a whole number from 1 up"),
         (["gpu_memory=24GB", "base_lr=0"], r"base_lr=0: give a number above 0, or null for none"),
         (["gpu_memory=24GB", "base_batch_size=1.5"], r"base_batch_size=1\.5: give a whole number from 1 up"),
-        (["gpu_memory=24GB", "precision=bf16-mixed"], r"precision=bf16-mixed: only 32-true is counted so far"),
+        (["gpu_memory=24GB", "precision=16"], r"precision=16: use one of 32-true, bf16-mixed, 16-mixed"),
+        (["gpu_memory=24GB", "activation_memory=none"], r"activation_memory=none: use one of full, lean, minimal"),
         (["gpu_memory=24GB", "measure=maybe"], r"measure=maybe: give true or false"),
         (["gpu_memory=24GB", "optimizer.momentum=-1"], r"optimizer: .*momentum.*; correct its values"),
         (["gpu_memory=24GB", "clip_length=8"], r"clip_length: no such key or group in conf/plan\.yaml; nearest: clip_lengths"),

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from videogn.encoder.pyav import write_video
+from videogn.training.checkpoint import read_checkpoint
 
 
 def test_run_folder(trained: Path) -> None:
@@ -418,6 +419,17 @@ def test_a_recipe_is_scaled_by_the_clips_of_a_step(videogn: Callable, tiny: Sequ
     assert content["global_step"] == 3
     assert content["videogn"]["config"]["optimizer"]["lr"] == 0.2
     assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("activation_memory", ["lean", "minimal"])
+def test_what_is_computed_again_trains_the_same_weights(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, activation_memory: str
+) -> None:
+    words = [f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", "report_videos=0"]
+    assert videogn("train", *tiny, *words, f"activation_memory={activation_memory}").status == 0
+    expected, found = read_checkpoint(trained), read_checkpoint(tmp_path / "run")
+    assert found.config["activation_memory"] == activation_memory
+    assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
 
 
 def test_an_epoch_without_validation_shows_none(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ NETWORK = Inspection(
     3_200_000,
     3 * 2**20,
     0,
+    "bf16-mixed",
 )
 
 

@@ -106,7 +106,7 @@ def test_curves_of_all_runs_share_a_plot(runs: list[Path], tmp_path: Path) -> No
 
 
 def test_networks_where_they_are_known(runs: list[Path], tmp_path: Path) -> None:
-    network = Inspection((), 1_500_000, 0, 2_000_000_000, 2**21, 0)
+    network = Inspection((), 1_500_000, 0, 2_000_000_000, 2**21, 0, "32-true")
     page = write_comparison(runs[:2], tmp_path / "page.html", [None, network])
     assert row_of(page, "parameters") == ["-", "1.5 M"]
     assert row_of(page, "FLOPs a clip") == ["-", "2 G"]

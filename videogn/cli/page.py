@@ -10,6 +10,7 @@ import yaml
 from omegaconf import DictConfig
 
 from videogn.cli.inspect import inspected
+from videogn.cli.values import PRECISIONS
 from videogn.configuration import checked
 from videogn.evaluation.metrics import hardest
 from videogn.evaluation.result import Result, read_result
@@ -94,7 +95,8 @@ def _classifier(folder: Path, config: DictConfig | None) -> Classifier:
 
 def _inspection(config: DictConfig, num_classes: int) -> Inspection | None:
     try:
-        return inspected(config, num_classes)
+        precision = config.trainer.get("precision") if "trainer" in config else None
+        return inspected(config, num_classes, precision if precision in PRECISIONS else "32-true")
     except InputError as error:  # such as a layer of the user's that does not run without values
         _log.warning("report: the layers are not listed: %s", error)
         return None

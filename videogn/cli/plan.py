@@ -16,13 +16,15 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.table import Table
 
-from videogn.cli.values import bytes_of, check_counts
+from videogn.cli.inspect import network_on_a_gpu
+from videogn.cli.values import bytes_of, check_counts, check_words
 from videogn.configuration import instantiate, nearest, run_application
 from videogn.number import is_count, is_number, is_positive
 from videogn.sweep.plan import FEW_CLIPS, Choice, Room, accumulated_batches, largest_batch, recommended
 from videogn.types import Findings, InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from torch.optim import Optimizer
 
@@ -108,10 +110,7 @@ def _check(config: DictConfig) -> None:
         raise InputError(f"norms={norms}: give a list of files of conf/norm, as norms=[group_norm,batch_norm]")
     if config.base_lr is not None and not is_positive(config.base_lr):
         raise InputError(f"base_lr={config.base_lr}: give a number above 0, or null for none")
-    if config.precision != "32-true":
-        raise InputError(
-            f"precision={config.precision}: only 32-true is counted so far; plan with it, and try the other in training"
-        )
+    check_words(config)
     if not isinstance(config.measure, bool):
         raise InputError(f"measure={config.measure}: give true or false")
     known = GlobalHydra.instance().config_loader().get_group_options("norm")
@@ -129,14 +128,12 @@ def _norm(config: DictConfig, name: str) -> DictConfig:
     return config.norm if HydraConfig.get().runtime.choices["norm"] == name else compose("plan", [f"norm={name}"]).norm
 
 
-def _built(config: DictConfig, norm: DictConfig, device: str) -> tuple[nn.Module, Optimizer]:
-    import torch
-
-    from videogn.prediction.load import build_network
+def _built(config: DictConfig, norm: DictConfig, device: torch.device) -> tuple[nn.Module, Optimizer]:
     from videogn.training.parameter_groups import parameter_groups
 
-    with torch.device(device):
-        network = build_network({"model": config.model, "norm": norm, "conv": config.conv}, config.num_classes)
+    parts = {"model": config.model, "norm": norm, "conv": config.conv, "activation_memory": config.activation_memory}
+    with device:
+        network = network_on_a_gpu(parts, config.num_classes)
     try:
         return network, instantiate(config.optimizer)(parameter_groups(network, norm_weight_decay=False))
     except (TypeError, ValueError) as error:
@@ -149,31 +146,30 @@ def _clip(config: DictConfig, length: int) -> tuple[int, int, int, int]:
 
 def _counted(config: DictConfig, name: str, norm: DictConfig, lengths: Sequence[int], room: Room) -> dict[int, Row]:
     """The row of every clip length under one norm."""
-    from videogn.kernel.group_norm import BACKENDS
-    from videogn.report.memory import count_step
+    import torch
 
-    network, optimizer = _built(config, norm, "meta")
-    for module in network.modules():
-        # Left to themselves they go by the device, and take a GPU for a GPU only.
-        if "triton" in BACKENDS and getattr(module, "backend", "") is None:
-            vars(module)["backend"] = "triton"
-    shares, meets = _statistics(norm, network)
+    from videogn.report.memory import count_step, uncomputed
 
-    @functools.cache
-    def count(length: int, batch_size: int) -> StepMemory:
-        return count_step(network, optimizer, _clip(config, length), batch_size, config.num_devices)
+    shares, meets = _statistics(norm, _built(config, norm, torch.device("meta"))[0])
+    with uncomputed(config.precision) as device:
+        network, optimizer = _built(config, norm, device)
 
-    def row(length: int) -> Row:
-        # Two clips: batch norms refuse one value a channel, which is what a small clip may come down to.
-        two, three = count(length, 2), count(length, 3)
-        # Of small batches the optimiser's step may be the fullest moment, which a clip more leaves as it is.
-        a_clip = max(three.total - two.total, three.clips + three.kept - two.clips - two.kept)
-        guess = 2 + int((room.memory - room.needed(two.total)) / ((1 + room.fragmentation) * a_clip))
-        batch_size = largest_batch(lambda n: room.holds(count(length, n).total), guess)
-        together = batch_size * (config.num_devices if meets else 1) if shares else None
-        return Row(Choice(length, name, batch_size, together), count(length, max(1, batch_size)))
+        @functools.cache
+        def count(length: int, batch_size: int) -> StepMemory:
+            clip, devices = _clip(config, length), config.num_devices
+            return count_step(network, optimizer, clip, batch_size, devices, config.precision)
 
-    return {length: row(length) for length in lengths}
+        def row(length: int) -> Row:
+            # Two clips: batch norms refuse one value a channel, which is what a small clip may come down to.
+            two, three = count(length, 2), count(length, 3)
+            # Of small batches the optimiser's step may be the fullest moment, which a clip more leaves as it is.
+            a_clip = max(three.total - two.total, three.clips + three.kept - two.clips - two.kept)
+            guess = 2 + int((room.memory - room.needed(two.total)) / ((1 + room.fragmentation) * a_clip))
+            batch_size = largest_batch(lambda n: room.holds(count(length, n).total), guess)
+            together = batch_size * (config.num_devices if meets else 1) if shares else None
+            return Row(Choice(length, name, batch_size, together), count(length, max(1, batch_size)))
+
+        return {length: row(length) for length in lengths}
 
 
 def _statistics(norm: DictConfig, network: nn.Module) -> tuple[bool, bool]:
@@ -244,8 +240,9 @@ def _notes(config: DictConfig, rows: Sequence[Row], best: Mapping[int, Choice | 
         parts["the gradients that the devices exchange"] = step.exchanged
     fixed = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in parts.items())
     notes = [
-        f"{choices['model']}, clips of 3 x frames x {crop} x {crop}, {config.precision}, {config.num_classes} classes, {devices} "
-        f"GPU{'s' if devices > 1 else ''} of {config.gpu_memory}",
+        f"{choices['model']}, clips of 3 x frames x {crop} x {crop}, {config.precision}, "
+        f"activation_memory={config.activation_memory}, {config.num_classes} classes, "
+        f"{devices} GPU{'s' if devices > 1 else ''} of {config.gpu_memory}",
         f"fixed: {fixed} ({rows[0].choice.norm})",
         "clips: the batch as it is loaded, and what the backward pass keeps of it",
         "temporary: what the fullest moment of a step holds beside these",
@@ -276,6 +273,8 @@ def _notes(config: DictConfig, rows: Sequence[Row], best: Mapping[int, Choice | 
 
 def _measured(config: DictConfig, norm: DictConfig, row: Row, room: Room, gpu: Gpu, unit: tuple[str, int]) -> tuple[bool, str]:
     """Whether the batch fitted the GPU of this machine, as far as that was tried, and a line that says what it took."""
+    import torch
+
     from videogn.report.memory import measure_step
 
     def size(num_bytes: float) -> str:
@@ -286,8 +285,8 @@ def _measured(config: DictConfig, norm: DictConfig, row: Row, room: Room, gpu: G
     place = f"measured: {choice.clip_length} frames, {choice.norm}, batch_size={choice.batch_size}"
     if (1 + room.fragmentation) * tensors > gpu.free:
         return True, f"{place}: not tried, since {size(tensors)} were counted and {size(gpu.free)} of the {gpu.name} are free"
-    network, optimizer = _built(config, norm, "cuda:0")
-    found = measure_step(network, optimizer, _clip(config, choice.clip_length), choice.batch_size)
+    network, optimizer = _built(config, norm, torch.device("cuda:0"))
+    found = measure_step(network, optimizer, _clip(config, choice.clip_length), choice.batch_size, config.precision)
     if found is None:
         return False, f"{place}: out of memory on {gpu.name}, {size(tensors)} counted; give a larger reserve"
     return True, (
@@ -317,6 +316,13 @@ def _words(config: DictConfig, choice: Choice) -> list[str]:
         "batch_size": choice.batch_size,
         "trainer.devices": config.num_devices,
     }
+    # What is not train's own.
+    for key, value, default in (
+        ("trainer.precision", config.precision, "32-true"),
+        ("activation_memory", config.activation_memory, "full"),
+    ):
+        if value != default:
+            values[key] = value
     if base_lr is not None:
         values |= {"base_batch_size": config.base_batch_size, "base_lr": base_lr}
     if (batches := _accumulate(config, choice)) > 1:

@@ -56,6 +56,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.cli.weights import start_from
     from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.evaluation.result import peak_memory_bytes
+    from videogn.model.recomputation import set_activation_memory
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
     from videogn.training.checkpoint import checkpoint_path, read_checkpoint
@@ -99,6 +100,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         )
     torch.manual_seed(config.seed)
     network = build_network(config, len(manifest.classes))
+    set_activation_memory(network, config.get("activation_memory") or "full")
     fine_tuning, report = start_from(config.get("weight"), network, manifest.classes, resume is not None)
     frozen = fine_tuning.frozen(network)
 

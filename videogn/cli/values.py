@@ -27,6 +27,18 @@ _BYTES = {"": 1, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
 _COUNTS_OR_NULL = ("epochs", "base_batch_size", "base_steps", "total_steps")
 
 
+# Of Lightning's names, those in which bytes are counted.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+WORDS = {"activation_memory": ("full", "lean", "minimal"), "precision": PRECISIONS}
+
+
+def check_words(config: DictConfig) -> None:
+    """Raises InputError: activation_memory or precision is none of the words for it."""
+    for key, known in WORDS.items():
+        if key in config and config[key] not in known:
+            raise InputError(f"{key}={config[key]}: use one of {', '.join(known)}")
+
+
 def check_counts(config: DictConfig, keys: Iterable[str]) -> None:
     """Raises InputError: a count that is none."""
     for key in keys:
@@ -47,6 +59,7 @@ def bytes_of(key: str, value: object) -> int:
 def check_values(config: DictConfig) -> None:
     """Raises InputError: a count or rate that is none, a mean or std that is not one number a colour, no protocol."""
     check_counts(config, _LOWEST)
+    check_words(config)
     fps = config.get("target_fps")
     if fps is not None and not is_positive(fps):
         raise InputError(f"target_fps={fps}: give frames per second, or null for each video's own")

@@ -14,13 +14,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from videogn.model.recomputation import Block
 from videogn.types import InputError
 
 Layer = Callable[..., nn.Module]
 Shortcut = Literal["projection", "padding"]
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Block):
     """The end of every block, around what a subclass builds.
 
     A subclass sets `last_norm` and writes `branch(x)`, the layers up to it.
@@ -46,7 +47,7 @@ class ResidualBlock(nn.Module):
         """The layers before the last norm."""
         raise NotImplementedError
 
-    def forward(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N D T2 H2 W2"]:
+    def compute(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N D T2 H2 W2"]:
         if self.drop is None or not self.training:
             return self.last_norm(self.branch(x), self.shortcut(x))
         return functional.relu(self.drop(self.last_norm.normalize(self.branch(x))) + self.shortcut(x))

@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from videogn.kernel.max_pool3d import max_pool3d
 from videogn.model.blocks import Layer
 from videogn.model.network import Size, VideoNetwork
+from videogn.model.recomputation import Block
 
 # Channels of the four branches: 1x1x1; 1x1x1 and 3x3x3; 1x1x1 and 3x3x3 (5x5 in 2D); 1x1x1 behind a pool.
 MIXED = {
@@ -96,13 +98,13 @@ class SamePool(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N C T2 H2 W2"]:
         kernel, stride = self.window
-        return functional.max_pool3d(same(x, kernel, stride), kernel, stride)
+        return max_pool3d(same(x, kernel, stride), kernel, stride)
 
     def extra_repr(self) -> str:
         return "kernel={}, stride={}".format(*self.window)
 
 
-class Mixed(nn.Module):
+class Mixed(Block):
     """Four branches side by side, their channels one behind the other."""
 
     def __init__(
@@ -118,7 +120,7 @@ class Mixed(nn.Module):
         self.branch3 = nn.Sequential(SamePool(cube, point), ConvNorm(in_channels, four, point, norm, conv))
         self.out_channels = one + two[1] + three[1] + four
 
-    def forward(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N D T H W"]:
+    def compute(self, x: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N D T H W"]:
         return torch.cat([self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], 1)
 
 

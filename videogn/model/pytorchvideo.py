@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from videogn.model.blocks import Layer, ResidualBlock
-from videogn.model.network import VideoNetwork
+from videogn.model.network import Size, VideoNetwork
+from videogn.model.pool import MaxPool3d
 from videogn.types import InputError
 
 with warnings.catch_warnings():
@@ -259,19 +260,28 @@ class _Adapter:
 
     def conv(self, conv: Any) -> nn.Module:
         groups = {"groups": conv.groups} if conv.groups > 1 else {}
-        # Plain numbers: some are numpy's, for which torch.compile draws symbols of unknown value.
-        kernel, stride, padding = (tuple(map(int, sizes)) for sizes in (conv.kernel_size, conv.stride, conv.padding))
+        kernel, stride, padding = (_triple(size) for size in (conv.kernel_size, conv.stride, conv.padding))
         return self._conv(conv.in_channels, conv.out_channels, kernel, stride=stride, padding=padding, **groups)
+
+    def pool(self, pool: Any) -> MaxPool3d:
+        kernel, stride, padding = (_triple(size) for size in (pool.kernel_size, pool.stride, pool.padding))
+        return MaxPool3d(kernel, stride, padding)
 
     def stem(self, stem: Any) -> list[tuple[str, nn.Module]]:
         """conv1, norm1 and, where there is one, pool1."""
         conv = stem.conv
         first = self.conv(conv) if isinstance(conv, nn.Conv3d) else nn.Sequential(self.conv(conv.conv_t), self.conv(conv.conv_xy))
         layers = [("conv1", first), ("norm1", self.norm(stem.norm, "relu"))]
-        return layers if stem.pool is None else [*layers, ("pool1", stem.pool)]
+        return layers if stem.pool is None else [*layers, ("pool1", self.pool(stem.pool))]
 
     def stage(self, stage: Any) -> nn.Sequential:
         return nn.Sequential(*(AdaptedBottleneck(block, self, next(self._depths)) for block in stage.res_blocks))
+
+
+def _triple(sizes: Any) -> Size:
+    """Plain numbers: some are numpy's, for which torch.compile draws symbols of unknown value."""
+    t, h, w = (int(size) for size in ((sizes,) * 3 if isinstance(sizes, int) else sizes))
+    return t, h, w
 
 
 def _check_depth(depth: int, known: tuple[int, ...]) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from videogn.model.blocks import BasicBlock, Bottleneck, Bottleneck3D, Layer, Shortcut
 from videogn.model.network import Size, VideoNetwork, smallest_input
+from videogn.model.pool import MaxPool3d
 from videogn.types import InputError
 
 Window = tuple[Size, Size, Size]
@@ -173,7 +174,7 @@ def _check_keys(name: str, setting: Mapping[str, Any], known: Set[str]) -> None:
         raise InputError(f"ResNet3D: {name} has {sorted(unknown)}; it takes {', '.join(sorted(known))}")
 
 
-def _pool(name: str, setting: Mapping[str, Any]) -> tuple[nn.MaxPool3d, Window]:
+def _pool(name: str, setting: Mapping[str, Any]) -> tuple[MaxPool3d, Window]:
     """The pool, and its window: kernel, stride, padding."""
     _check_keys(name, setting, {"kernel", "stride", "padding"})
     kernel = _size(f"{name}.kernel", setting.get("kernel"))
@@ -181,4 +182,4 @@ def _pool(name: str, setting: Mapping[str, Any]) -> tuple[nn.MaxPool3d, Window]:
     padding = _size(f"{name}.padding", setting.get("padding", (0, 0, 0)), smallest=0)
     if any(2 * pad > length for pad, length in zip(padding, kernel, strict=True)):
         raise InputError(f"ResNet3D: {name}.padding={list(padding)}; it must be at most half of kernel={list(kernel)}")
-    return nn.MaxPool3d(kernel, stride, padding), (kernel, stride, padding)
+    return MaxPool3d(kernel, stride, padding), (kernel, stride, padding)

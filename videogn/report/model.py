@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from videogn.report.memory import bytes_kept, refusing
+from videogn.report.memory import bytes_kept, refusing, uncomputed
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,23 @@ class Inspection:
     parameters: int
     decaying_parameters: int
     flops: int  # of a forward pass; a multiplication and its addition are two
-    bytes_kept: int  # for the backward pass of one more clip, in fp32
-    bytes_kept_once: int  # however many clips: statistics of a batch, weights that a layer derives
+    bytes_kept: int  # for the backward pass of one more clip
+    bytes_kept_once: int  # however many clips: statistics of a batch, weights that a layer derives, weights in 16 bits
+    precision: str  # in which they are counted
 
 
-def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn.Parameter]) -> Inspection:
-    """Run `network` forward on torch's meta device and count.
+def inspect_network(
+    network: nn.Module, clip: tuple[int, ...], decaying: list[nn.Parameter], precision: str = "32-true"
+) -> Inspection:
+    """Run `network` forward without computing anything, and count.
 
     FLOPs are those of convolutions and matrix products, as torch's own counter has them. The bytes are those of `bytes_kept`.
 
     Args:
-        network: any; it is moved to the meta device, and so of no further use.
+        network: any; it is moved to where nothing is computed, and so of no further use.
         clip: the shape of one clip, (C, T, H, W).
         decaying: the parameters that weight decay reaches.
+        precision: one of PRECISIONS, in which the bytes are counted.
 
     Raises:
         InputError: the network does not take such a clip, for instance since it is too small, or a layer has no meta kernel.
@@ -62,14 +66,15 @@ def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn
     num_decaying = sum(p.numel() for p in network.parameters() if id(p) in decays)
     network = network.to("meta").train()
     layers: list[Layer] = []
+    # Two clips: batch norms refuse one value a channel, which is what a small clip may come down to.
+    two, three = ((num_clips, *clip) for num_clips in (2, 3))
     with refusing(network, clip):
-        # Two clips: batch norms refuse one value a channel, which is what a small clip may come down to.
-        two, three = (torch.empty((num_clips, *clip), device="meta") for num_clips in (2, 3))
-        with FlopCounterMode(display=False) as flops, torch.no_grad():
-            network(two)
-        with _watched(network, facts, layers):
-            bytes_of_two = bytes_kept(network, two)
-        bytes_of_one = bytes_kept(network, three) - bytes_of_two
+        with FlopCounterMode(display=False) as flops, torch.no_grad(), _watched(network, facts, layers):
+            network(torch.empty(two, device="meta"))
+        with uncomputed(precision) as device:
+            network = network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+            bytes_of_two = bytes_kept(network, two, device, precision)
+            bytes_of_one = bytes_kept(network, three, device, precision) - bytes_of_two
     return Inspection(
         tuple(layers),
         sum(p.numel() for p in network.parameters()),
@@ -77,6 +82,7 @@ def inspect_network(network: nn.Module, clip: tuple[int, ...], decaying: list[nn
         flops.get_total_flops() // 2,
         bytes_of_one,
         bytes_of_two - 2 * bytes_of_one,
+        precision,
     )
 
 

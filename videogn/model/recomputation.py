@@ -1,0 +1,109 @@
+"""What a block keeps for the backward pass, and what it computes again there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from videogn.types import InputError
+
+ACTIVATION_MEMORY = ("full", "lean", "minimal")
+
+
+class Block(nn.Module):
+    """A part of a network that may compute its activations again in the backward pass, for the memory that they take.
+
+    A subclass writes `compute(x)`. Between forward and backward pass, beside its input,
+
+        full       all that autograd asks for is kept
+        lean       the outputs of its convolutions, but for 1x1x1 ones that widen (the last of a bottleneck), which cost little to
+                   compute again: norms, activations and the residual's sum come from them
+        minimal    nothing: the whole block is computed again
+
+    The gradients are the same to the last bit where the operators are deterministic. Dropout draws what it drew. Buffers, such as
+    running statistics, move once: the second time they are those that the first time began with, and no one sees them change.
+
+    Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174.
+    """
+
+    activation_memory = "full"
+
+    def compute(self, x: Any) -> Any:
+        """What the block computes."""
+        raise NotImplementedError
+
+    def forward(self, x: Any) -> Any:
+        """compute(x)"""
+        if self.activation_memory == "full" or not torch.is_grad_enabled():
+            return self.compute(x)
+        contexts = functools.partial(_contexts, self, self.activation_memory == "lean")
+        return checkpoint(self.compute, x, use_reentrant=False, context_fn=contexts)
+
+
+def set_activation_memory(network: nn.Module, activation_memory: str) -> None:
+    """Let every Block of a network keep so much.
+
+    Args:
+        activation_memory: full, lean or minimal.
+
+    Raises:
+        InputError: another word, or a network without blocks.
+    """
+    if activation_memory not in ACTIVATION_MEMORY:
+        raise InputError(f"activation_memory={activation_memory}: use one of {', '.join(ACTIVATION_MEMORY)}")
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    if not blocks and activation_memory != "full":
+        raise InputError(
+            f"activation_memory={activation_memory}: {type(network).__name__} has no block that computes its activations again; "
+            "derive its blocks from videogn.model.recomputation.Block, or use full"
+        )
+    for block in blocks:
+        block.activation_memory = activation_memory
+
+
+def _contexts(block: Block, keeps_convolutions: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Around the first and the second time."""
+    first, again = create_selective_checkpoint_contexts(_policy) if keeps_convolutions else (nullcontext(), nullcontext())
+    if (found := _buffers(block)) is not None:
+        again = _together(found, again)
+    return first, again
+
+
+def _policy(context: Any, operator: Any, *arguments: Any, **_: Any) -> CheckpointPolicy:
+    if operator is not torch.ops.aten.convolution.default:
+        return CheckpointPolicy.PREFER_RECOMPUTE
+    weight, stride = arguments[1], arguments[3]
+    widens = weight.shape[0] > weight.shape[1] and all(length == 1 for length in (*weight.shape[2:], *stride))
+    return CheckpointPolicy.PREFER_RECOMPUTE if widens else CheckpointPolicy.MUST_SAVE
+
+
+def _buffers(block: Block) -> AbstractContextManager[None] | None:
+    """Within it the block computes with copies of the buffers as they are now; None where it has none."""
+    then = [(module, name, buffer.clone()) for module in block.modules() for name, buffer in module.named_buffers(recurse=False)]
+    return _exchanged(then) if then else None
+
+
+@contextmanager
+def _exchanged(then: list[tuple[nn.Module, str, Tensor]]) -> Iterator[None]:
+    now = [(module, name, module._buffers[name]) for module, name, _ in then]
+    for module, name, buffer in then:
+        module._buffers[name] = buffer
+    try:
+        yield
+    finally:
+        for module, name, buffer in now:
+            module._buffers[name] = buffer
+
+
+@contextmanager
+def _together(*contexts: AbstractContextManager[Any]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
