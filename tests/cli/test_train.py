@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from videogn.encoder.pyav import write_video
+from videogn.model import recomputation
 from videogn.training.checkpoint import read_checkpoint
 
 
@@ -423,12 +424,20 @@ def test_a_recipe_is_scaled_by_the_clips_of_a_step(videogn: Callable, tiny: Sequ
 
 @pytest.mark.parametrize("activation_memory", ["lean", "minimal"])
 def test_what_is_computed_again_trains_the_same_weights(
-    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, activation_memory: str
+    videogn: Callable,
+    tiny: Sequence[str],
+    trained: Path,
+    tmp_path: Path,
+    activation_memory: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    checkpoint, calls = recomputation.checkpoint, []
+    monkeypatch.setattr(recomputation, "checkpoint", lambda *a, **k: calls.append(1) or checkpoint(*a, **k))
     words = [f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", "report_videos=0"]
     assert videogn("train", *tiny, *words, f"activation_memory={activation_memory}").status == 0
     expected, found = read_checkpoint(trained), read_checkpoint(tmp_path / "run")
     assert found.config["activation_memory"] == activation_memory
+    assert calls
     assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
 
 

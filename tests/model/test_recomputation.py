@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from videogn.configuration import compose, instantiate
 from videogn.conv.plain import PlainConv3d
 from videogn.conv.weight_standardized import WeightStandardizedConv3d
+from videogn.model import recomputation
 from videogn.model.blocks import BasicBlock, Bottleneck
 from videogn.model.inception_i3d import Mixed
 from videogn.model.network import VideoNetwork
@@ -58,6 +59,7 @@ def trained(network: nn.Module, activation_memory: str) -> list[Tensor]:
     network = copy.deepcopy(network).train()
     set_activation_memory(network, activation_memory)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
+    buffers = list(network.buffers())
     generator, found = torch.Generator().manual_seed(0), []
     torch.manual_seed(0)  # of stochastic depth and dropout
     for _ in range(3):
@@ -67,6 +69,8 @@ def trained(network: nn.Module, activation_memory: str) -> list[Tensor]:
         loss.backward()
         found += [loss.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)]
         optimizer.step()
+    # Who holds them, as DDP does, holds those that move.
+    assert all(now is before for now, before in zip(network.buffers(), buffers, strict=True))
     return [*found, *network.state_dict().values(), torch.get_rng_state()]
 
 
@@ -205,7 +209,8 @@ def eager_bytes() -> int:
         return kept_of_a_clip(network.train(), (3, 8, 224, 224), device)
 
 
-def test_without_a_gradient_nothing_is_kept_or_computed_again() -> None:
+def test_without_a_gradient_nothing_is_kept_or_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recomputation, "checkpoint", None)
     block = BasicBlock(16, 16, NORM, PlainConv3d)
     set_activation_memory(block, "minimal")
     x = torch.randn(2, 16, 3, 6, 6)
