@@ -64,4 +64,4 @@ def test_without_a_gradient_it_is_torchs_operator() -> None:
     with torch.no_grad():
         traced = make_fx(lambda x: max_pool3d(x, (2, 2, 2), (2, 2, 2)))(x)
     called = [str(node.target) for node in traced.graph.nodes if node.op == "call_function"]
-    assert called == ["aten.max_pool3d_with_indices.default", "<built-in function getitem>"]
+    assert called[:1] + [name for name in called[1:] if "getitem" not in name] == ["aten.max_pool3d_with_indices.default"]
