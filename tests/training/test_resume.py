@@ -144,6 +144,16 @@ def logged_steps(out: Path) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file) if row.get("train/loss_step")]
 
 
+def validated(out: Path) -> list[tuple[str, ...]]:
+    """What metrics.csv has of val."""
+    with (out / "metrics.csv").open(newline="") as file:
+        return [
+            tuple(row[key] for key in ("epoch", "step", "val/top1", "val/loss"))
+            for row in csv.DictReader(file)
+            if row["val/top1"]
+        ]
+
+
 @pytest.mark.parametrize(
     ("stop_step", "num_workers"),
     [(2, 0), (2, 2), (STEPS_PER_EPOCH - 1, 0), (STEPS_PER_EPOCH + 1, 0), (None, 0)],
@@ -168,6 +178,8 @@ def test_resumed_equals_uninterrupted(
     expected, videos = uninterrupted
     assert recorder.videos == videos
     assert logged_steps(out) == list(range(STEPS_PER_EPOCH * EPOCHS))
+    assert len(validated(out)) == EPOCHS
+    assert validated(out) == validated(expected)
     one, other = (torch.load(folder / "checkpoint" / "last.ckpt", weights_only=True) for folder in (expected, out))
     # Bitwise: the same clips, dropout, schedule and momentum, in the same order on one thread.
     for name, value in one["state_dict"].items():
@@ -196,8 +208,8 @@ def test_killed_after_any_checkpoint_equals_uninterrupted(
     def keep(trainer: pl.Trainer, path: str | Path, *arguments: Any, **options: Any) -> None:
         save(trainer, path, *arguments, **options)
         if Path(path).name == "last.ckpt":
-            kept.append(tmp_path / f"{len(kept)}.ckpt")
-            shutil.copy(path, kept[-1])
+            kept.append(tmp_path / str(len(kept)))
+            shutil.copytree(tmp_path / "whole", kept[-1])
 
     with monkeypatch.context() as patch:
         patch.setattr(pl.Trainer, "save_checkpoint", keep)
@@ -206,15 +218,18 @@ def test_killed_after_any_checkpoint_equals_uninterrupted(
     steps = [read_checkpoint(path).step for path in kept]
     assert steps == [STEPS_PER_EPOCH] * 2 + [2 * STEPS_PER_EPOCH] * 2
     whole = torch.load(expected / "checkpoint" / "last.ckpt", weights_only=True)["state_dict"]
-    for path, step in list(zip(kept, steps, strict=True))[:2]:
-        out = tmp_path / path.stem
-        (out / "checkpoint").mkdir(parents=True)
-        shutil.copy(path, out / "checkpoint" / "last.ckpt")
+    shutil.rmtree(tmp_path / "whole")  # a run whose folder was moved: nothing is written where it was
+    best = read_checkpoint(expected / "checkpoint" / "best.ckpt").epoch
+    assert best < EPOCHS - 1  # one that the last epoch does not replace
+    for out, step in list(zip(kept, steps, strict=True))[:2]:
         recorder.videos.clear()
         assert run([f"resume={out}"]) == 0
         assert recorder.videos == videos[step:]
+        assert validated(out) == validated(expected)
         for name, value in torch.load(out / "checkpoint" / "last.ckpt", weights_only=True)["state_dict"].items():
             assert torch.equal(value, whole[name]), name
+        assert read_checkpoint(out / "checkpoint" / "best.ckpt").epoch == best
+    assert not (tmp_path / "whole").exists()
 
 
 def test_killed_in_the_middle_of_an_epoch_equals_uninterrupted(
@@ -234,6 +249,18 @@ def test_killed_in_the_middle_of_an_epoch_equals_uninterrupted(
     one, other = (torch.load(folder / "checkpoint" / "last.ckpt", weights_only=True) for folder in (expected, out))
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
+
+
+def test_killed_after_an_early_stop_trains_no_more(data: Path, recorder: Recorder, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    early = ["callback=[best,early_stopping]", "callback.early_stopping.patience=1", "+callback.early_stopping.min_delta=9"]
+    assert run([*arguments(data, out), "epochs=4", *early]) == 0  # the first epoch is the best for ever
+    assert len(recorder.videos) == 2 * STEPS_PER_EPOCH
+    (out / "result.json").unlink()  # as if it had been killed in the test
+    recorder.videos.clear()
+    assert run([f"resume={out}"]) == 0
+    assert recorder.videos == []
+    assert (out / "result.json").is_file()
 
 
 def test_every_seed_and_step_drops_its_own(data: Path, recorder: Recorder, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from videogn.cli.evaluate import stored_configuration
 from videogn.cli.values import check_values
@@ -108,6 +108,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     named = choices.get("experiment") or f"{dataset.name}_{choices.get('model')}_{choices.get('norm')}"
     name = named if resume is None else "resumed"
     out = _run_folder(config, name, resume)
+    if resume is not None and config.out:
+        _move(config, config.out, str(out))
     config.out = str(out)
     last = LastCheckpoint(out / "checkpoint" / "last.ckpt")
     loggers = _built(config.get("logger"))
@@ -251,6 +253,16 @@ def _num_steps(trainer: Any, steps_per_epoch: int) -> float:
     """The optimiser's in the training."""
     epochs, steps = (count if count is not None and count >= 0 else math.inf for count in (trainer.max_epochs, trainer.max_steps))
     return min(steps_per_epoch * epochs, steps)
+
+
+def _move(config: DictConfig | ListConfig, before: str, now: str) -> None:
+    """What is written into a run's folder is written where that is now; `config` has paths, and no longer ${out}."""
+    for key in config if isinstance(config, DictConfig) else range(len(config)):
+        value = config[key]
+        if isinstance(value, (DictConfig, ListConfig)):
+            _move(value, before, now)
+        elif isinstance(value, str) and (value == before or value.startswith(before + os.sep)):
+            config[key] = now + value[len(before) :]
 
 
 def _run_folder(config: DictConfig, name: str, resume: Path | None) -> Path:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from videogn.training.datamodule import ClipData
 from videogn.types import Stopped
@@ -22,7 +23,7 @@ _ECHO_SECONDS = 1.0
 _SAVE_SECONDS = 600.0
 
 
-class LastCheckpoint(pl.Callback):
+class LastCheckpoint(Checkpoint):  # of whose kind Lightning calls last at the end of an epoch: it holds what they decided there
     """Writes `path` when training is told to stop (Ctrl-C, SIGTERM), after every epoch's last step, after its validation, and
     every ten minutes at the end of a step.
 
@@ -50,12 +51,44 @@ class LastCheckpoint(pl.Callback):
                 for signum, handler in before.items():
                     signal.signal(signum, handler)
 
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Whether training is over, as early stopping says, is no state of Lightning's."""
+        checkpoint["should_stop"] = trainer.should_stop
+
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Give the loader its place also where an epoch had ended: there Lightning 2.6 does not, and its clips begin anew."""
-        places = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader")
+        """Give the loader its place also where an epoch had ended: there Lightning 2.6 does not, and its clips begin anew.
+
+        And have an epoch validated whose last step was saved: to Lightning 2.6 it is over, and no callback would see its val.
+        """
+        trainer.should_stop = checkpoint.get("should_stop", False)
+        self._follow_moved(trainer, checkpoint)
+        loop = checkpoint["loops"]["fit_loop"]
+        places = loop["state_dict"].get("combined_loader")
         data = getattr(trainer, "datamodule", None)
         if places and isinstance(data, ClipData):
             data.training_place = places[0]
+        steps, epochs, every = (
+            loop["epoch_loop.batch_progress"],
+            loop["epoch_progress"]["current"],
+            trainer.check_val_every_n_epoch,
+        )
+        is_unvalidated = steps["is_last_batch"] and steps["current"]["completed"] < steps["current"]["processed"]
+        if is_unvalidated and (every is None or (epochs["processed"] + 1) % every == 0):
+            # As a checkpoint stands that was saved in the first step of the validation: it is begun again.
+            for counts in (steps["total"], steps["current"]):
+                counts["completed"] = counts["processed"]
+            for counts in (loop["epoch_loop.val_loop.batch_progress"][name] for name in ("total", "current")):
+                counts.update(ready=1, started=1, processed=0, completed=0)
+
+    def _follow_moved(self, trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+        """In a run folder that was moved Lightning forgets how good the best checkpoint was, and writes a worse one over it."""
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key)
+            if state and isinstance(callback, ModelCheckpoint) and state["dirpath"] != callback.dirpath:
+                before, now = state["dirpath"], str(callback.dirpath)
+                for key in ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path"):
+                    state[key] = state[key].replace(before, now, 1)
+                state["best_k_models"] = {path.replace(before, now, 1): score for path, score in state["best_k_models"].items()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved = time.monotonic()
