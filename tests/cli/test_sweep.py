@@ -100,6 +100,10 @@ def test_a_sweep_that_is_killed_goes_on(base: Sequence[str], tmp_path: Path) -> 
     assert all(torch.equal(value, other[key]) for key, value in weights(run).items())
 
 
+def test_cases_are_of_a_multirun(videogn: Callable) -> None:
+    assert "cases: values of a multirun; add -m" in videogn("train", "cases=[{norm:batch_norm}]").refusal()
+
+
 def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequence[str], tmp_path: Path) -> None:
     command = [*base, "-m", "seed=0,1", "epochs=8", "sweep=s"]
     sweep = start(command, tmp_path)
@@ -111,7 +115,9 @@ def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequen
     out, err = sweep.communicate(timeout=SECONDS)
     assert sweep.returncode == 1, err
     lines = err.splitlines()
-    fallen = next(place for place, line in enumerate(lines) if line.startswith("job 1/2  failed with signal 9: "))
+    fallen = next(
+        place for place, line in enumerate(lines) if line.startswith("job 1/2  failed with signal 9: killed; the last that")
+    )
     assert any(line.startswith("job 2/2  seed=1") for line in lines[fallen:]), "it is named before the other begins"
     assert lines[-1].startswith("videogn: 1 of 2 jobs failed; the same command runs them again")
     assert "failed, signal 9" in out

@@ -29,7 +29,7 @@ def test_states_in_the_order_of_a_life(tmp_path: Path) -> None:
     assert job.state() is State.INTERRUPTED
     (job.folder / "result.json").write_text('{"results": []')  # as a full disk would leave it
     assert job.state() is State.INTERRUPTED
-    (job.folder / "result.json").write_text('{"results": []}')
+    (job.folder / "result.json").write_text('{"results": [], "timing": {}}')
     assert job.state() is State.DONE
 
 

@@ -16,7 +16,7 @@ from videogn.types import InputError
 def finish(*jobs: Job) -> None:
     for job in jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / "result.json").write_text("{}")
+        (job.folder / "result.json").write_text('{"results": [], "timing": {}}')
 
 
 def test_it_keeps_what_was_begun(tmp_path: Path) -> None:
@@ -105,7 +105,8 @@ def test_two_that_write_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_damaged_ledger_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "jobs.json").write_text(content)
     with pytest.raises(
-        InputError, match=r"jobs.json: cannot be read as the jobs of a sweep \(\w+\); run the sweep's command again"
+        InputError,
+        match=r"jobs.json: cannot be read as the jobs of a sweep \(\w+\); delete it, and run the sweep's command again",
     ):
         read_jobs(tmp_path)
 

@@ -57,6 +57,8 @@ def run(arguments: Sequence[str]) -> int:
     from videogn.cli.page import write_page
     from videogn.prediction.output import check_folder
 
+    if not (options.runs[0] / "result.json").exists() and any(options.runs[0].glob("*/result.json")):
+        raise InputError(f"report: {options.runs[0]}: has runs in it, and no jobs.json; of a sweep, run its command again")
     check_folder("report:", options.runs[0])
     print(write_page(options.runs[0], options.videos, options.root))
     return 0

@@ -44,6 +44,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     """Train, test, and write the run folder."""
     start = time.monotonic()
     check_values(config)
+    if config.resume is None and any(word.startswith("cases=") for word in arguments) and "hydra.mode=RUN" not in arguments:
+        raise InputError("cases: values of a multirun; add -m")
     if config.get("search") is not None:
         if "hydra.mode=RUN" not in arguments and config.resume is None:
             raise InputError("search: is a multirun; add -m, or hydra.mode=RUN for one training with the values as they are")

@@ -47,7 +47,8 @@ def sweep(
         config: with the values that the sweep does not vary.
         overrides: the words of the command line that are values.
     """
-    words = combinations(context, overrides, _params(config), _cases(config), config.hydra.runtime.choices)
+    own = [word for word in overrides if not word.startswith("cases=")]  # of the multirun, and of no training
+    words = combinations(context, own, _params(config), _cases(config), config.hydra.runtime.choices)
     compose = functools.partial(_composed, context, config, check)
     search = _search(config, words)
     if not str(config.hydra.launcher._target_).startswith("videogn."):

@@ -19,6 +19,7 @@ from videogn.whole import whole
 LOG = "log.txt"
 TOLD_TO_END = 143  # the status of a job that was told to save and end, by SIGTERM: it is not over
 _FAILURE = "failure.json"
+_RESULT = "result.json"
 _LOCK = ".lock"
 # What may be another than when the job began, and is said again when it goes on. Its name is the same where the data are.
 _FREE = ("num_workers", "report_videos", *DATASET_PATHS)
@@ -67,16 +68,18 @@ class Job:
         return state(self.folder)
 
     def result(self) -> dict[str, Any] | None:
-        """result.json, if the job has got that far."""
-        return _read(self.folder / "result.json")
+        """result.json, if the job has got that far; None too where it is damaged."""
+        return _result(self.folder)
 
     def failure(self) -> dict[str, Any] | None:
         """`status` (of the process, below 0 for a signal) and `message`, if it failed."""
         return _read(self.folder / _FAILURE)
 
     def begin(self) -> None:
-        """Forget how it ended before."""
+        """Forget how it ended before. A damaged result is none: the job tests again."""
         (self.folder / _FAILURE).unlink(missing_ok=True)
+        if self.result() is None:
+            (self.folder / _RESULT).unlink(missing_ok=True)
 
     def fail(self, status: int, message: str) -> None:
         with whole(self.folder / _FAILURE) as unfinished:
@@ -123,7 +126,7 @@ def alone(path: Path) -> Iterator[None]:
 
 def state(folder: Path) -> State:
     """Of the job in this folder."""
-    if _read(folder / "result.json") is not None:
+    if _result(folder) is not None:
         return State.DONE
     if _is_held(folder / _LOCK):
         return State.RUNNING
@@ -157,6 +160,11 @@ def _is_held(lock: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _result(folder: Path) -> dict[str, Any] | None:
+    content = _read(folder / _RESULT)
+    return content if content is not None and isinstance(content.get("results"), list) and "timing" in content else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

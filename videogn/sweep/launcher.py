@@ -142,7 +142,8 @@ class ProcessLauncher:
                 message = f"over its time limit of {self._limit:.0f} s{how}; the same command goes on with it"
                 _fail(one.job, TOLD_TO_END, message, say)
             elif status and not self._signum:
-                _fail(one.job, status, one.job.last_line(), say)
+                last = one.job.last_line()
+                _fail(one.job, status, f"killed; the last that it printed: {last}" if status < 0 else last, say)
             ended(one.job, seconds)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:

@@ -74,7 +74,8 @@ def read_jobs(folder: Path) -> Ledger:
         raise InputError(f"{folder}: no {NAME} in it; give the folder of a sweep, runs/sweep/NAME") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: cannot be read as the jobs of a sweep ({type(error).__name__}); run the sweep's command again"
+            f"{path}: cannot be read as the jobs of a sweep ({type(error).__name__}); delete it, and run the sweep's "
+            "command again, which writes it anew and skips what is done"
         ) from None
 
 

@@ -11,6 +11,9 @@ from rich.table import Table
 from videogn.sweep.job import Job, State, named, varying
 from videogn.types import Findings
 
+_BAD_INPUT = 2  # the exit status
+_ALL_REFUSED = 3  # jobs that were, and none that was not: the fault is in what all are given, such as a path
+
 
 class JobLauncher(Protocol):
     """Runs jobs, as many at a time as it may; a job that fails does not stop the others."""
@@ -44,7 +47,7 @@ def run_jobs(launcher: JobLauncher, jobs: Sequence[Job]) -> None:
     Raises:
         Findings: jobs have failed.
     """
-    jobs = list({job.folder: job for job in jobs}.values())
+    asked, jobs = len(jobs), list({job.folder: job for job in jobs}.values())
     keys = varying(jobs)
     numbers = {job.folder: number for number, job in enumerate(jobs, start=1)}
     console = Console(stderr=True, highlight=False)
@@ -52,11 +55,19 @@ def run_jobs(launcher: JobLauncher, jobs: Sequence[Job]) -> None:
     def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
+    if asked > len(jobs):
+        say(f"{asked} combinations are {len(jobs)} jobs: the others differ in nothing that a training sees")
+
     def title(job: Job) -> str:
         return f"job {numbers[job.folder]}/{len(jobs)}"
 
+    refused, ended_well = [], []
+
     def to_run() -> Iterator[Job]:
         for job in jobs:
+            if len(refused) >= _ALL_REFUSED and not ended_well:
+                say(f"{len(refused)} jobs have ended and all were refused for what they were given: no more are begun")
+                return
             if job.state() is State.DONE:
                 say(f"{title(job)}  {named(job, keys)}  done before")
                 continue
@@ -64,13 +75,15 @@ def run_jobs(launcher: JobLauncher, jobs: Sequence[Job]) -> None:
             yield job
 
     def ended(job: Job, seconds: float) -> None:
+        (refused if (job.failure() or {}).get("status") == _BAD_INPUT else ended_well).append(job)
         say(f"{title(job)}  {outcome(job)}, {seconds:.0f} s")
 
     launcher.run(to_run(), say, ended)
     print_whole(table(jobs, keys))
-    failed = sum(1 for job in jobs if job.state() is not State.DONE)
-    if failed:
-        raise Findings(f"{failed} of {len(jobs)} jobs failed; the same command runs them again and skips what is done")
+    states = [job.state() for job in jobs]
+    if failed := len(jobs) - states.count(State.DONE):
+        left = f", {missing} of them not begun" if (missing := states.count(State.MISSING)) else ""
+        raise Findings(f"{failed} of {len(jobs)} jobs failed{left}; the same command runs them again and skips what is done")
 
 
 def print_whole(table: Table) -> None:
