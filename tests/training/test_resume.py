@@ -21,7 +21,7 @@ import torch
 from videogn.cli.train import run
 from videogn.training.checkpoint import read_checkpoint
 from videogn.training.classifier import VideoClassifier
-from videogn.types import Batch, Stopped
+from videogn.types import Batch, InputError, Stopped
 
 STEPS_PER_EPOCH, EPOCHS = 5, 2  # 20 training videos, batches of 4
 BEFORE, PEAK = 1e5, 2**50  # seconds and bytes
@@ -249,6 +249,32 @@ def test_killed_in_the_middle_of_an_epoch_equals_uninterrupted(
     one, other = (torch.load(folder / "checkpoint" / "last.ckpt", weights_only=True) for folder in (expected, out))
     for name, value in one["state_dict"].items():
         assert torch.equal(value, other["state_dict"][name]), name
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    data: Path, uninterrupted: tuple[Path, list[list[int]]], recorder: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    recorder.stop_step = STEPS_PER_EPOCH + 1
+    with pytest.raises(Stopped, match="resume="):
+        run(arguments(data, out))
+    recorder.stop_step = None
+    last = out / "checkpoint" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1  # torch reads it, and trains on with another weight
+    last.write_bytes(content)
+    torch.load(last, weights_only=True)
+    with pytest.raises(InputError, match=r"last\.ckpt: .* damaged"):
+        read_checkpoint(last)
+    recorder.videos.clear()
+    assert run([f"resume={out}"]) == 0
+    assert "its bytes are not those that were written; previous.ckpt is taken" in caplog.text
+    expected, videos = uninterrupted
+    assert recorder.videos == videos[STEPS_PER_EPOCH:]  # that of the first epoch's end
+    whole = torch.load(expected / "checkpoint" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in torch.load(last, weights_only=True)["state_dict"].items():
+        assert torch.equal(value, whole[name]), name
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
 def test_killed_after_an_early_stop_trains_no_more(data: Path, recorder: Recorder, tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.model.recomputation import set_activation_memory
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
-    from videogn.training.checkpoint import checkpoint_path, read_checkpoint
+    from videogn.training.checkpoint import LAST, PREVIOUS, checkpoint_path, read_checkpoint
+    from videogn.training.checkpoint_io import SealedCheckpointIO, TorchCheckpointIO
     from videogn.training.classifier import METRICS, Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.description import Describe
@@ -113,7 +114,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     if resume is not None and config.out:
         _move(config, config.out, str(out))
     config.out = str(out)
-    last = LastCheckpoint(out / "checkpoint" / "last.ckpt")
+    last = LastCheckpoint(out / "checkpoint" / LAST)
     loggers = _built(config.get("logger"))
     callbacks = [c for c in _built(config.get("callback")) if loggers or type(c).__name__ not in _NEED_A_LOGGER]
     _check_watched(callbacks, METRICS)
@@ -126,6 +127,9 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         default_root_dir=str(out),
         **({} if config.get("base_steps") is None else {"max_epochs": -1}),  # how many is known below
     )
+
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and none of the user's
+        trainer.strategy.checkpoint_io = SealedCheckpointIO()
 
     kinds = kinds_of(train_split, config.get("batch_composition", "mixed"))
 
@@ -211,6 +215,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         fit_seconds = costs()["seconds"]
         trainer.test(classifier, datamodule=data, verbose=False)
     if trainer.is_global_zero:
+        (out / "checkpoint" / PREVIOUS).unlink(missing_ok=True)
         if classifier.dead:
             _log.warning(
                 "%d training video%s could not be read: skipped, and listed in %s",

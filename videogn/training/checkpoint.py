@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from videogn.training.seal import Damaged, check
 from videogn.types import InputError
 
+_log = logging.getLogger(__name__)
+
 KEY = "videogn"  # in the checkpoint
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # in a run's folder `checkpoint`, the second until the training is over
 _SAFETENSORS_KEY = "videogn_checkpoint"  # in the metadata
 
 
@@ -47,11 +52,13 @@ class Checkpoint:
 def checkpoint_path(path: str | Path) -> Path:
     """The .ckpt that a run folder (its last.ckpt, as the paper reports) or a file name means.
 
+    Where last.ckpt is damaged or gone, previous.ckpt is taken, and said.
+
     Raises:
         InputError: there is none.
     """
     path = Path(path)
-    last = path / "checkpoint" / "last.ckpt"
+    last = _whole_one(path / "checkpoint")
     if (path / "model.safetensors").is_file() and (path / "config.json").is_file():
         return path / "model.safetensors"  # a folder in the layout of a Hub repository
     if path.is_dir() and not last.is_file():
@@ -69,10 +76,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         InputError: no checkpoint, a corrupt one, or one of another program.
     """
+    is_sealed_well = Path(path).is_dir()  # or the other would have been taken
     path = checkpoint_path(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
+        if not is_sealed_well:
+            check(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes of any kind make the unpickler fail in any way
         raise InputError(
@@ -99,6 +109,21 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         raise InputError(f"{path}: a checkpoint of another program; give one that videogn wrote") from None
+
+
+def _whole_one(folder: Path) -> Path:
+    last, previous = folder / LAST, folder / PREVIOUS
+    try:
+        check(last)
+    except (Damaged, OSError) as error:
+        try:
+            check(previous)
+        except (Damaged, OSError):
+            return last
+        reason = error if isinstance(error, Damaged) else f"{error.strerror}"
+        _log.warning("%s: %s; %s is taken, which is older", last, reason, previous.name)
+        return previous
+    return last
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
