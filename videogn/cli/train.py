@@ -262,7 +262,7 @@ def _num_steps(trainer: Any, steps_per_epoch: int) -> float:
     return min(steps_per_epoch * epochs, steps)
 
 
-def _move(config: DictConfig | ListConfig, before: str, now: str) -> None:
+def _move(config: Any, before: str, now: str) -> None:
     """What is written into a run's folder is written where that is now; `config` has paths, and no longer ${out}."""
     for key in config if isinstance(config, DictConfig) else range(len(config)):
         value = config[key]
