@@ -42,6 +42,7 @@ HOMES = {
     "omegaconf": {"configuration", "sweep", "cli"},
     "optuna": {"sweep"},
     "submitit": {"sweep"},
+    "fsspec": {"dataset"},
     "matplotlib": {"report"},
     "plotly": {"report"},
 }
