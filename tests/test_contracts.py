@@ -14,8 +14,11 @@ from PIL import Image
 
 from videogn import configuration
 from videogn.configuration import compose, instantiate, prepared_dataset
+from videogn.dataset.class_folder import ClassFolder
 from videogn.decoder.pyav import PyAVDecoder
 from videogn.encoder.pyav import write_video
+from videogn.preparation.prepare import Limits, prepare, write_lists
+from videogn.preparation.transcode import Settings
 from videogn.types import Decoder, InputError, Sampler, TrainingTransform, Video, VideoError, ViewTransform
 
 
@@ -167,6 +170,11 @@ def dataset_overrides(name: str, videos: Path, tmp_path: Path) -> list[str]:
     if name == "path_list":
         (tmp_path / "list.txt").write_text("\n".join(f"{row} {row[0]}" for row in rows))
         return [f"dataset.path={tmp_path}/list.txt", f"dataset.root={videos}"]
+    if name == "shards":
+        manifest = ClassFolder(str(videos), None, None, 0, None, 0.5).manifest()
+        prepared = prepare(manifest, tmp_path / "s", Settings(), Limits(1, 60, 2**32), lambda progress: None, 2**20)
+        write_lists(prepared, manifest, tmp_path / "s", True, True)
+        return [f"dataset.root={tmp_path}/s"]
     if name in ("kinetics", "ucf101", "hmdb51", "something_something_v2"):
         return published(name, tmp_path)
     if name == "motion":
@@ -230,7 +238,13 @@ def test_dataset(name: str, videos: Path, tmp_path: Path) -> None:
     ids = {s: {e.video_id for e in manifest.split(s).entries} for s in ("train", "val", "test")}
     assert not ids["train"] & ids["val"]
     assert not ids["train"] & ids["test"]
-    assert all(manifest.path(i).exists() for i in range(len(manifest)))
+    if hasattr(dataset, "reads_with"):
+        decoder = dataset.reads_with(PyAVDecoder())
+        assert isinstance(decoder, Decoder)
+        for i in range(len(manifest)):
+            decoder.open(manifest.path(i)).close()
+    else:
+        assert all(manifest.path(i).exists() for i in range(len(manifest)))
     assert manifest == dataset.manifest()
 
 

@@ -11,13 +11,17 @@ from typing import Any
 
 from videogn import __version__
 from videogn.dataset.files import files_below
+from videogn.dataset.shards import are_shards, content_hash
 
+# How data are reached, wherever they lie.
+DATASET_READING = ("dataset.storage_options", "dataset.timeout_seconds", "dataset.num_retries")
 # What a training computes does not depend on where it runs and writes, or on how it shows that.
 _VOLATILE = (
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",
     "num_workers",
+    *DATASET_READING,
     "out",
     "resume",
     "checkpoint",
@@ -38,7 +42,8 @@ def config_hash(config: Mapping[str, Any], contents: dict[str, str] | None = Non
     """What a job computes, as 12 hex digits: the resolved configuration without volatile keys, and videogn's version.
 
     A path stands for what it names: a file for its bytes, a folder for the names and sizes of the files below it, a run to start
-    from for the bytes of its last.ckpt; one in `out` is written, and stands for its place there.
+    from for the bytes of its last.ckpt, shards for their lists, wherever they lie; one in `out` is written, and stands for its
+    place there.
 
     Args:
         contents: of the paths that were looked at before, to be looked at once a command.
@@ -57,7 +62,8 @@ def config_hash(config: Mapping[str, Any], contents: dict[str, str] | None = Non
                 value = value[len(out) - 1 :]
             elif is_read or os.sep in value:
                 if value not in contents:
-                    contents[value] = _content(value)
+                    in_shards = key == "dataset.root" and are_shards(config["dataset"])
+                    contents[value] = content_hash(config["dataset"]) if in_shards else _content(value)
                 value = contents[value]
         values[key] = value
     text = json.dumps({"version": __version__, **values}, sort_keys=True)

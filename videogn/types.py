@@ -23,6 +23,13 @@ class Findings(Exception):
     """The work is done and found something wrong (failed jobs, a failed proof): exit status 1."""
 
 
+class StorageError(Findings):
+    """Videos cannot be read for a fault of where they lie, such as a server that is down: none of them is damaged.
+
+    No OSError, which who reads a damaged file takes for its fault.
+    """
+
+
 class OutOfMemory(Exception):
     """The device's memory did not suffice: for what, and what would."""
 

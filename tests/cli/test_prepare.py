@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from videogn.dataset.manifest import ManifestFile, without
+from videogn.dataset.shards import Shards
 from videogn.decoder.pyav import PyAVDecoder
 from videogn.encoder.pyav import write_video
 from videogn.preparation.ledger import Ledger
@@ -424,3 +425,108 @@ def test_folders_that_are_refused(videogn: Callable, videos: Path, tmp_path: Pat
 
 def test_out_is_needed(videogn: Callable) -> None:
     assert "out: needed; give it as out=VALUE" in videogn("prepare").refusal()
+
+
+def test_shards_are_a_data_set(videogn: Callable, videos: Path, tmp_path: Path) -> None:
+    """And the same command again does nothing; with a video that came, what is needed for it."""
+    out = tmp_path / "out, of it"
+    (videos / "val" / "a" / "broken.avi").write_bytes(b"no video")
+    outcome = videogn(*command(videos, out, "shard_size=0.03MB"))
+    assert outcome.status == 1, outcome  # the broken one
+    assert outcome.out.splitlines()[-1] == f"train on it: videogn train dataset=shards 'dataset.root={out}'"
+    shards = {path.name for path in out.glob("shard-*.tar")}
+    assert f"packed {len(shards)} of {len(shards)} shards" in outcome.err
+    assert {path.name for path in out.iterdir()} - shards == {
+        *("classes.txt", "doctor.json", "ledger.jsonl", "manifest.csv", "quarantine.csv")
+    }
+    dataset = Shards(str(out), 0.5)
+    manifest, decoder = dataset.manifest(), dataset.reads_with(PyAVDecoder())
+    assert len(manifest) == 19
+    for index, row in enumerate(rows(out / "manifest.csv")):
+        if row["shard"]:
+            video_of_it = decoder.open(manifest.path(index))
+            assert (video_of_it.num_frames, video_of_it.height) == (int(row["num_frames"]), int(row["height"])) == (20, 32)
+            video_of_it.close()
+            assert row["num_bytes"] == row["size"]
+        else:
+            assert (row["path"], row["num_bytes"], row["size"]) == ("val/a/broken.avi", "0", "")
+    before = content(out)
+    outcome = videogn(*command(videos, out, "shard_size=30000"))
+    assert "0 done now" in outcome.out
+    assert content(out) == before
+    (videos / "val" / "a" / "broken.avi").unlink()
+    video(videos / "train" / "a" / "new.mp4", 99)
+    outcome = videogn(*command(videos, out, "shard_size=30000"))
+    assert outcome.status == 0
+    assert "1 done now" in outcome.out
+    assert videogn(*command(videos, tmp_path / "other", "shard_size=30000")).status == 0
+    assert content(out) == content(tmp_path / "other")
+
+
+def test_shards_are_verified_and_prepared_from_shards(videogn: Callable, videos: Path, tmp_path: Path) -> None:
+    """Every video's bytes against their hash, and by a full decode."""
+    shards, verified = tmp_path / "shards", tmp_path / "verified"
+    assert videogn(*command(videos, shards, "shard_size=30000")).status == 0
+    verify = ["prepare", "dataset=shards", f"dataset.root={shards}", f"out={verified}", "verify_only=true", "num_workers=2"]
+    outcome = videogn(*verify)
+    assert outcome.status == 0, outcome
+    assert "18 of 18 videos can be used" in outcome.out
+    assert outcome.out.splitlines()[-1] == f"train on it: videogn train dataset=shards dataset.root={shards}"
+    assert [row["sha256"] for row in rows(verified / "manifest.csv")] == [row["sha256"] for row in rows(shards / "manifest.csv")]
+    again = tmp_path / "smaller"
+    assert (
+        videogn("prepare", "dataset=shards", f"dataset.root={shards}", f"out={again}", "short_side=16", "num_workers=2").status
+        == 0
+    )
+    assert {row["height"] for row in rows(again / "manifest.csv")} == {"16"}
+    (damaged,) = (row for row in rows(shards / "manifest.csv") if row["path"] == "test/a/0.mp4")
+    tar = bytearray((shards / damaged["shard"]).read_bytes())
+    tar[int(damaged["offset"]) + 99] ^= 1
+    (shards / damaged["shard"]).write_bytes(tar)
+    outcome = videogn(*verify, f"out={tmp_path / 'anew'}")
+    assert outcome.status == 1
+    (row,) = rows(tmp_path / "anew" / "quarantine.csv")
+    assert row["path"] == "test/a/0.mp4"
+    assert row["reason"] == f"its bytes in {damaged['shard']} are not those that were written: their SHA-256 is another"
+
+
+def test_shards_that_cannot_be_read_stop_it(videogn: Callable, videos: Path, tmp_path: Path) -> None:
+    """No video is at fault."""
+    shards, verified = tmp_path / "shards", tmp_path / "verified"
+    assert videogn(*command(videos, shards, "shard_size=30000")).status == 0
+    words = ["prepare", "dataset=shards", f"dataset.root={shards}", f"out={verified}", "verify_only=true", "num_workers=1"]
+    assert f"out: {shards}: holds the videos of the data set" in videogn(*words, f"out={shards}").refusal()
+    last = sorted(shards.glob("*.tar"))[-1]
+    # Found whole at the start, and gone when it is read.
+    process = start(*words)
+    wait_until(lambda: (verified / "ledger.jsonl").exists())
+    last.rename(tmp_path / "gone")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"{last}: cannot be read: No such file or directory; " in err.splitlines()[-1]
+    assert "of 18 videos are done and kept" in err.splitlines()[-1]
+    assert not (verified / "quarantine.csv").exists()
+    (tmp_path / "gone").rename(last)
+    assert videogn(*words).status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["shard_size=0"], "shard_size=0: a shard has at least one byte"),
+        (["shard_size=big"], "shard_size=big: give a size as 24GB"),
+        (["shard_size=1GB", "verify_only=true"], "shard_size=1GB: verify_only=true writes no videos that could be packed"),
+    ],
+)
+def test_sizes_of_shards_that_are_none(videogn: Callable, videos: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    assert message in videogn(*command(videos, tmp_path / "out", *words)).refusal()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_keeps_its_size_of_shards(videogn: Callable, videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert videogn(*command(videos, out, "shard_size=30000")).status == 0
+    assert "was prepared with shard_size=30000, not shard_size=null" in videogn(*command(videos, out)).refusal()
+    assert (
+        "was prepared with shard_size=30000, not shard_size=40000" in videogn(*command(videos, out, "shard_size=40000")).refusal()
+    )

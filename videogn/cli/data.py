@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Int64
 from omegaconf import DictConfig
 
-from videogn.configuration import prepared_dataset
+from videogn.configuration import instantiate, prepared_dataset
 from videogn.dataset.manifest import Manifest, without
 from videogn.number import is_number
-from videogn.types import InputError
+from videogn.types import Decoder, InputError
 
 
 def read_data(config: DictConfig) -> tuple[Any, Manifest]:
@@ -29,6 +29,12 @@ def read_data(config: DictConfig) -> tuple[Any, Manifest]:
     if not isinstance(exclude, (str, NoneType)):
         raise InputError(f"dataset.exclude={exclude}; give a CSV file")
     return dataset, manifest if exclude is None else without(manifest, exclude)
+
+
+def read_decoder(config: DictConfig, dataset: Any) -> Decoder:
+    """What opens the videos of a data set: the group `decoder`, through the data set where they are no files of this machine."""
+    decoder = instantiate(config)
+    return dataset.reads_with(decoder) if hasattr(dataset, "reads_with") else decoder
 
 
 def bad_fraction(config: DictConfig) -> float:

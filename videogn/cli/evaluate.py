@@ -51,7 +51,7 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     """Score the data with a checkpoint; write result.json, scores.npz, config.yaml and report.html."""
     start = time.monotonic()
     check_values(config)
-    from videogn.cli.data import read_data, write_missing
+    from videogn.cli.data import read_data, read_decoder, write_missing
     from videogn.cli.output import TestedData, finish, make_folder, write_config
     from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.evaluation.result import peak_memory_bytes
@@ -71,7 +71,7 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     require_classes(checkpoint, manifest.classes, dataset.name)
     if not any(entry.split in ("test", "val") for entry in manifest.entries):
         raise InputError(f"{dataset.name}: no video in split test or val; there is nothing to test")
-    decoder = instantiate(config.decoder)
+    decoder = read_decoder(config.decoder, dataset)
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
     validation = instantiate(config.validation)
     folder = config.out or Path("runs", "evaluate", f"{dataset.name}_{'_'.join(protocols)}", time.strftime("%Y-%m-%d_%H-%M-%S"))

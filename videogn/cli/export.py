@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def export(config: DictConfig) -> int:
     """Write the artifact and print its proof."""
-    from videogn.cli.data import read_data
+    from videogn.cli.data import read_data, read_decoder
     from videogn.cli.output import make_folder
     from videogn.export import proof
     from videogn.prediction.load import load_network, require_classes
@@ -47,7 +47,7 @@ def export(config: DictConfig) -> int:
     network = load_network(checkpoint, config)
     dataset, manifest = read_data(config.dataset)
     require_classes(checkpoint, manifest.classes, dataset.name)
-    decoder = instantiate(config.decoder)
+    decoder = read_decoder(config.decoder, dataset)
     name, first = next(iter(config.evaluation.items()))
     protocol = instantiate(first)
     if protocol.transform.crop_size is None:

@@ -101,7 +101,7 @@ def finish(
         **environment(num_devices),
         "dataset": {
             "name": data.name,
-            "root": str(manifest.root.absolute()),
+            "root": manifest.place,
             "manifest_sha256": manifest.sha256(),
             "num_videos": len(manifest),
             "num_dead": len(dead),

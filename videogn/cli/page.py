@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from videogn.cli.data import read_decoder
 from videogn.cli.inspect import inspected
 from videogn.cli.values import PRECISIONS
-from videogn.configuration import checked
+from videogn.configuration import checked, prepared_dataset
+from videogn.dataset.shards import are_shards
 from videogn.evaluation.metrics import hardest
 from videogn.evaluation.result import Result, read_result
 from videogn.prediction.classifier import Classifier, surest_view
@@ -23,7 +25,7 @@ from videogn.report.run import write_report
 from videogn.report.settings import plain_yaml
 from videogn.report.several import write_comparison
 from videogn.training.checkpoint import read_checkpoint
-from videogn.types import InputError, OutOfMemory, VideoError
+from videogn.types import InputError, OutOfMemory, StorageError, VideoError
 
 _log = logging.getLogger(__name__)
 
@@ -49,13 +51,14 @@ def write_page(
     result = result or read_result(folder)
     config = _config(folder)
     shown: list[Example] = []
+    place = str(root or result.facts["dataset"]["root"])  # not as a Path: it may be an address
     if num_videos:
         try:
-            classifier = classifier or _classifier(folder, config)
-        except InputError as error:
+            classifier = classifier or _classifier(folder, config, place)
+        except (InputError, StorageError) as error:
             _log.warning("report: no videos are shown: %s", error)
         else:
-            shown = list(_examples(result, root, classifier, num_videos))
+            shown = list(_examples(result, place, classifier, num_videos))
     return write_report(folder, shown, None if config is None else _inspection(config, len(result.classes)), result)
 
 
@@ -84,13 +87,20 @@ def _config(folder: Path) -> DictConfig | None:
     return checked(content, str(path), ("model", "norm", "conv", "evaluation", "decoder", "mean", "std", "batch_size"))
 
 
-def _classifier(folder: Path, config: DictConfig | None) -> Classifier:
-    """The network that was tested, with the protocol and the decoder of that test."""
+def _classifier(folder: Path, config: DictConfig | None, place: str) -> Classifier:
+    """The network that was tested, with the protocol and the decoder of that test.
+
+    Args:
+        place: where the videos lie now.
+    """
     own = folder / "checkpoint" / "last.ckpt"
     if config is None or not (own.is_file() or config.get("checkpoint")):
         raise InputError(f"{folder}: no config.yaml or no checkpoint in it")
     checkpoint = read_checkpoint(own if own.is_file() else config.checkpoint)
-    return classifier_of(load_network(checkpoint, config), config, checkpoint.classes, device_named("auto"))
+    decoder = None  # that of config.yaml
+    if are_shards(config.get("dataset")):
+        decoder = read_decoder(config.decoder, prepared_dataset(OmegaConf.create({**config.dataset, "root": place})))
+    return classifier_of(load_network(checkpoint, config), config, checkpoint.classes, device_named("auto"), decoder=decoder)
 
 
 def _inspection(config: DictConfig, num_classes: int) -> Inspection | None:
@@ -102,11 +112,14 @@ def _inspection(config: DictConfig, num_classes: int) -> Inspection | None:
         return None
 
 
-def _examples(result: Result, root: Path | None, classifier: Classifier, count: int) -> Iterator[Example]:
-    """The hardest videos under the first protocol: of each the view that was surest of the answer."""
+def _examples(result: Result, place: str, classifier: Classifier, count: int) -> Iterator[Example]:
+    """The hardest videos under the first protocol: of each the view that was surest of the answer.
+
+    Args:
+        place: where the videos lie.
+    """
     scores = result.scores[result.facts["results"][0]["name"]]
     probabilities = scores.videos()
-    root = root or Path(result.facts["dataset"]["root"])
     for row in hardest(scores, result.labels, count):
         label, answer = int(result.labels[row]), int(probabilities[row].argmax())
         chances = float(probabilities[row, answer]), float(probabilities[row, label])
@@ -114,9 +127,12 @@ def _examples(result: Result, root: Path | None, classifier: Classifier, count: 
         num_views = None if scores.num_views is None else int(scores.num_views[row])
         view = surest_view(scores.logits[row, :num_views], answer)
         try:
-            seen = classifier.explain_view(root / result.paths[row], view, answer, chances[0])
+            seen = classifier.explain_view(f"{place}/{result.paths[row]}", view, answer, chances[0])
         except VideoError as error:
             yield Example(*said, None, 1.0, None, error.reason)
+        except StorageError as error:  # every other would wait as long for a server that is down
+            _log.warning("report: no more videos are shown: %s", error)
+            return
         except (InputError, OutOfMemory) as error:  # a network without positions; a result is not lost for want of a picture
             yield Example(*said, None, 1.0, None, str(error))
         else:

@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 
 from videogn.cli.data import bad_fraction, read_data, write_missing
 from videogn.cli.stop import stopped_by_sigterm
-from videogn.cli.values import check_counts
+from videogn.cli.values import bytes_of, check_counts
 from videogn.configuration import run_application
 from videogn.dataset.class_folder import ClassFolder
 from videogn.dataset.manifest import Manifest
@@ -50,6 +50,10 @@ def run_prepare(config: DictConfig) -> int:
     if not is_count(num_workers, 1, 1024):
         raise InputError(f"num_workers={num_workers}: give a whole number of processes from 1 to 1024, or null for one a CPU")
     written = Settings(**{key: config[key] for key in _WRITING})
+    shard_bytes = None if config.shard_size is None else bytes_of("shard_size", config.shard_size)
+    if shard_bytes is not None and (shard_bytes < 1 or config.verify_only):
+        rule = "verify_only=true writes no videos that could be packed" if shard_bytes else "a shard has at least one byte"
+        raise InputError(f"shard_size={config.shard_size}: {rule}; give a size as 1GB, or null for a file each")
     max_bad_fraction = bad_fraction(config.dataset)
     dataset, manifest = read_data(config.dataset)
     out = Path(config.out)
@@ -60,7 +64,16 @@ def run_prepare(config: DictConfig) -> int:
     progress = _Watch(console, manifest.notes)
     try:
         with stopped_by_sigterm(""), progress:
-            rows = prepare(manifest, out, None if config.verify_only else written, limits, progress.show)
+            rows = prepare(
+                manifest,
+                out,
+                None if config.verify_only else written,
+                limits,
+                progress.show,
+                shard_bytes,
+                progress.show_shards,
+                getattr(dataset, "source", None),
+            )
     except (KeyboardInterrupt, Stopped) as stop:
         signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
         raise Stopped(signum, f"{progress.told()}; the same command goes on") from None
@@ -68,7 +81,7 @@ def run_prepare(config: DictConfig) -> int:
     report = examine(rows, manifest.classes, unlisted=left, clip_frames=config.clip_frames, max_bad_fraction=max_bad_fraction)
     (out / "missing.csv").unlink(missing_ok=True)  # of an earlier run
     try:
-        write_lists(rows, manifest, out, not config.verify_only)
+        write_lists(rows, manifest, out, not config.verify_only, shard_bytes is not None)
         with replacing(out / "doctor.json") as file:
             json.dump(report, file, indent=1)
         write_missing(manifest, out)
@@ -78,7 +91,7 @@ def run_prepare(config: DictConfig) -> int:
             f"stopped: {out}: its lists cannot be written: {error.strerror}; make room, and the same command goes on"
         ) from None
     _print(report, rows, out, progress.last, time.monotonic() - start)
-    print(printable(_next_command(manifest, rows, out, config.verify_only, dataset.flip)))
+    print(printable(_next_command(config, dataset.flip, manifest, rows, out)))
     if report["findings"]:
         count = len(report["findings"])
         raise Findings(f"{count} finding{'s' if count > 1 else ''} would spoil a score; {out / 'doctor.json'} names the videos")
@@ -125,13 +138,23 @@ class _Watch:
             left = time.strftime("%H:%M:%S", time.gmtime((progress.total - progress.done) / rate))
             self._console.print(f"prepared {progress.done:,}/{progress.total:,}  {facts}  {left} left", soft_wrap=True)
 
+    def show_shards(self, done: int, total: int) -> None:
+        """As videos are packed, which takes as long as copying them."""
+        now = time.monotonic()
+        if self._bars is not None:
+            assert self._bar is not None
+            self._bars.update(self._bar, total=total, completed=done, description="pack", facts="shards")
+        elif done == total or now - self._spoken >= _SECONDS_PER_LINE:
+            self._spoken = now
+            self._console.print(f"packed {done:,} of {total:,} shards", soft_wrap=True)
+
     def told(self) -> str:
         return f"{self.last.done:,} of {self.last.total:,} videos are done and kept"
 
 
 def _check_not_searched(out: Path, dataset: Any, manifest: Manifest) -> None:
     """A data set that finds its videos by searching its root would find the prepared ones the next time."""
-    if isinstance(dataset, (ClassFolder, PublishedSet)) and out.resolve().is_relative_to(manifest.root.resolve()):
+    if isinstance(dataset, (ClassFolder, PublishedSet)) and out.resolve().is_relative_to(Path(manifest.root).resolve()):
         raise InputError(
             f"out: {out}: lies in dataset.root ({manifest.root}), which is searched for videos; give a folder outside"
         )
@@ -154,14 +177,20 @@ def _print(report: Mapping[str, Any], rows: Sequence[Row], out: Path, progress: 
     print(printable(f"manifest: {out / 'manifest.csv'}"))
 
 
-def _next_command(manifest: Manifest, rows: Sequence[Row], out: Path, verify_only: bool, flip: float) -> str:
+def _next_command(config: DictConfig, flip: float, manifest: Manifest, rows: Sequence[Row], out: Path) -> str:
     """What trains on the result."""
-    words = [
-        "dataset=manifest",
-        f"dataset.path={out / 'manifest.csv'}",
-        *([f"dataset.root={manifest.root.absolute()}"] if verify_only else []),
-        f"dataset.classes={out / 'classes.txt'}",
-        *([f"dataset.flip={flip}"] if flip != 0.5 else []),
-        *(["dataset.missing=wrong"] if any(row.reason == "no such file" and row.entry.split != "train" for row in rows) else []),
-    ]
+    flips = [f"dataset.flip={flip}"] if flip != 0.5 else []
+    if config.shard_size is not None:
+        words = ["dataset=shards", f"dataset.root={out}", *flips]
+    elif config.verify_only and isinstance(manifest.root, str):  # shards, which are trained on as they are
+        words = ["dataset=shards", f"dataset.root={manifest.root}", *flips]
+    else:
+        words = [
+            "dataset=manifest",
+            f"dataset.path={out / 'manifest.csv'}",
+            *([f"dataset.root={manifest.place}"] if config.verify_only else []),
+            f"dataset.classes={out / 'classes.txt'}",
+            *flips,
+            *(["dataset.missing=wrong"] if any(r.reason == "no such file" and r.entry.split != "train" for r in rows) else []),
+        ]
     return f"train on it: videogn train {shlex.join(words)}"

@@ -53,7 +53,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     # Imported once the command line is known to be sound: torch and Lightning take seconds.
     import torch
 
-    from videogn.cli.data import bad_fraction, kinds_of, read_data, write_missing
+    from videogn.cli.data import bad_fraction, kinds_of, read_data, read_decoder, write_missing
     from videogn.cli.output import TestedData, finish, make_folder, shown, write_config
     from videogn.cli.weights import start_from
     from videogn.dataset.shared_memory import shared_memory_warning
@@ -184,7 +184,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
             "or more, or null, or fewer epochs"
         )
     source = TrainingSource(instantiate(config.sampler), instantiate(config.transform), batches, config.seed)
-    decoder = instantiate(config.decoder)  # it says which it is: not before a line of error
+    decoder = read_decoder(config.decoder, dataset)  # it says which it is: not before a line of error
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers, source)
     if trainer.is_global_zero:
         if warning := shared_memory_warning(data.shared_memory_bytes() * trainer.num_devices):

@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from jaxtyping import Int64
 
 from videogn.dataset.columns import SPLITS, Entries, Entry
 from videogn.dataset.files import identities
+from videogn.dataset.storage import place_of
 from videogn.dataset.text import label_fault, read_lines, read_table
 from videogn.types import InputError
 
@@ -56,14 +57,14 @@ class Manifest:
     """A validated list of videos.
 
     Attributes:
-        root: folder that the paths are relative to.
+        root: folder that the paths are relative to; as a text, the folder or address of the shards that the videos lie in.
         entries: one a video, in a fixed order; kept in columns, whatever sequence they come in.
         classes: the class names; a label's index in this list is the network's output for it.
         notes: what a user should know about how the list was made (splits drawn, videos missing).
         missing: videos of the data set whose files are not there: those of train are left out of `entries`.
     """
 
-    root: Path
+    root: Path | str
     entries: Sequence[Entry]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -86,14 +87,21 @@ class Manifest:
         rows = np.flatnonzero(self._columns.split_numbers == SPLITS.index(name))
         return Manifest(self.root, self._columns.take(rows), self.classes)
 
-    def path(self, index: int) -> Path:
-        return self.root / self.entries[index].path
+    def path(self, index: int) -> Path | str:
+        """What a decoder opens, and what messages and results call the video."""
+        path = self.entries[index].path
+        return self.root / path if isinstance(self.root, Path) else f"{self.root}/{path}"
+
+    @property
+    def place(self) -> str:
+        """The root as it is known from everywhere."""
+        return str(self.root.absolute()) if isinstance(self.root, Path) else place_of(self.root)
 
     def is_verified(self, index: int) -> bool:
         """Whether the file was decoded whole once, and still has the size it had then."""
         size = int(self._columns.num_bytes[index])
         try:
-            return size > 0 and self.path(index).stat().st_size == size
+            return size > 0 and os.stat(self.path(index)).st_size == size
         except OSError:
             return False
 
@@ -118,7 +126,7 @@ class Manifest:
 
 
 def validated(
-    root: Path,
+    root: Path | str,
     entries: Iterable[Entry],
     classes: Sequence[str] | None,
     place: str,
@@ -126,6 +134,7 @@ def validated(
     missing: Missing = "error",
     absent: Set[int] = frozenset(),
     at: Callable[[int], str] | None = None,
+    files: Sequence[str] | None = None,
 ) -> Manifest:
     """A manifest, or an InputError that names the place and the first thing wrong. A file that is named again is counted once.
 
@@ -136,6 +145,7 @@ def validated(
             stays and counts as wrong; or "leave_out" in all splits. The last two are noted, with their numbers.
         absent: places of the entries whose files are known not to be there.
         at: what an error of an entry starts with, by its place among them, such as a line of the file; by default `place`.
+        files: what file each entry is, equal where two are one; by default they are looked for below `root`.
     """
     if missing not in ("error", "wrong", "leave_out"):
         raise InputError(f"dataset.missing={missing}; use error, wrong or leave_out")
@@ -149,12 +159,12 @@ def validated(
         raise InputError(f"{where(row)}: {entries[row].path!r}: label {label!r} {faults[label]}")
     names = tuple(classes) if classes is not None else _sorted_labels({e.label for e in entries})
     known = set(names)
-    files = identities(root, [entry.path for entry in entries])
-    absent = {row for row, file in enumerate(files) if file is None} | absent
+    found = files if files is not None else identities(Path(root), [entry.path for entry in entries])
+    absent = {row for row, file in enumerate(found) if file is None} | absent
     video_of: dict[str, int] = {}
     file_of: dict[str, int] = {}
     again = []
-    for row, (entry, file) in enumerate(zip(entries, files, strict=True)):
+    for row, (entry, file) in enumerate(zip(entries, found, strict=True)):
         if entry.label not in known:
             raise InputError(f"{where(row)}: {entry.path}: {unknown_label(entry.label, names)}")
         if entry.split not in SPLITS:
@@ -168,12 +178,12 @@ def validated(
         if same != row:
             again.append(row)
         if row in absent and missing == "error":
-            raise InputError(f"{where(row)}: {root / entry.path}: no such file; correct the path or dataset.root")
+            raise InputError(f"{where(row)}: {Path(root) / entry.path}: no such file; correct the path or dataset.root")
     if len(names) < 2:
         raise InputError(f"{place}: {len(names)} class ({', '.join(names)}); a classifier needs at least two")
     if len(absent) == len(entries):
         raise InputError(
-            f"{place}: none of its {len(entries)} videos is there, such as {root / entries[0].path}; correct dataset.root"
+            f"{place}: none of its {len(entries)} videos is there, such as {Path(root) / entries[0].path}; correct dataset.root"
         )
     if again:
         notes = (*notes, f"{len(again):,} videos are named again, such as {entries[again[0]].path}: counted once")
@@ -254,7 +264,11 @@ def read_classes(path: str | int | Path) -> tuple[str, ...]:
     """
     ours = _DATA / f"{path}.txt"
     # Not Path.is_file: it raises for a name that is too long for a file.
-    lines = read_lines(ours if os.path.isfile(ours) and not os.path.isfile(str(path)) else path, "class list")
+    return classes_of(read_lines(ours if os.path.isfile(ours) and not os.path.isfile(str(path)) else path, "class list"), path)
+
+
+def classes_of(lines: Sequence[str], path: str | int | Path) -> tuple[str, ...]:
+    """The same of the lines of a file."""
     for number, line in enumerate(lines, start=1):
         if line.strip() and (fault := label_fault(line.strip())):
             raise InputError(f"{path} line {number}: class {line.strip()!r} {fault}")
@@ -292,32 +306,55 @@ class ManifestFile:
         self._missing: Missing = missing
 
     def manifest(self) -> Manifest:
-        columns, rows = read_table(self._path, "manifest")
-        absent = [column for column in ("path", "label", "split") if column not in columns]
-        if absent:
-            raise InputError(
-                f"{self._path} line 1: no column {absent[0]!r}; the columns are path, label, video_id, split, group "
-                "(video_id and group may be left out)"
-            )
         classes = read_classes(self._classes) if self._classes is not None else None
-        known = None if classes is None else set(classes)
-        path_at, label_at, split_at = map(columns.index, ("path", "label", "split"))
-        optional = ("video_id", "num_bytes", "group")
-        id_at, bytes_at, group_at = (columns.index(column) if column in columns else None for column in optional)
-        entries, lines = [], []
-        for line, row in rows:
-            path, label, split = row[path_at], row[label_at].strip(), row[split_at].strip()
-            if not (path.strip() and label and split):
-                column = next(c for c in ("path", "label", "split") if not row[columns.index(c)].strip())
-                raise InputError(f"{self._path} line {line}: no {column}; every row has path, label and split")
-            if known is not None and label not in known:
-                raise InputError(f"{self._path} line {line}: {unknown_label(label, classes or ())}")
-            size = row[bytes_at] if bytes_at is not None else ""
-            if size and not (size.isdecimal() and len(size) <= _MAX_DIGITS):
-                raise InputError(f"{self._path} line {line}: num_bytes is {size!r}; give the size of the file, or nothing")
-            video_id = row[id_at] if id_at is not None else ""
-            group = row[group_at] if group_at is not None else ""
-            entries.append(Entry(path, label, video_id or path, split, int(size or 0), group))
-            lines.append(line)
-        at = lambda row: f"{self._path} line {lines[row]}"  # noqa: E731
-        return validated(self._root, entries, classes, str(self._path), missing=self._missing, at=at)
+        listed = list(entries_of(*read_table(self._path, "manifest"), classes, str(self._path)))
+        at = lambda row: f"{self._path} line {listed[row][0]}"  # noqa: E731
+        return validated(self._root, [e for _, e, _ in listed], classes, str(self._path), missing=self._missing, at=at)
+
+
+def entries_of(
+    columns: Sequence[str],
+    rows: Iterable[tuple[int, list[str]]],
+    classes: Sequence[str] | None,
+    path: str,
+    needed: Sequence[str] = (),
+) -> Iterator[tuple[int, Entry, list[str]]]:
+    """Of every row of a manifest CSV its line, the entry, and the row itself.
+
+    Args:
+        columns, rows: as `read_table` gives them.
+        path: of the file, in messages.
+        needed: columns that must be there, beside path, label and split.
+
+    Raises:
+        InputError: a column is not there; a row has no path, label or split, a label that is no class, or a size that is none.
+    """
+    absent = [column for column in ("path", "label", "split", *needed) if column not in columns]
+    if absent:
+        others = f"; dataset=shards needs {', '.join(needed)} as well, dataset=manifest reads the others" if needed else ""
+        raise InputError(
+            f"{path} line 1: no column {absent[0]!r}; the columns are path, label, video_id, split, group "
+            f"(video_id and group may be left out){others}"
+        )
+    known = None if classes is None else set(classes)
+    path_at, label_at, split_at = map(columns.index, ("path", "label", "split"))
+    optional = ("video_id", "num_bytes", "group")
+    id_at, bytes_at, group_at = (columns.index(column) if column in columns else None for column in optional)
+    for line, row in rows:
+        name, label, split = row[path_at], row[label_at].strip(), row[split_at].strip()
+        if not (name.strip() and label and split):
+            column = next(c for c in ("path", "label", "split") if not row[columns.index(c)].strip())
+            raise InputError(f"{path} line {line}: no {column}; every row has path, label and split")
+        if known is not None and label not in known:
+            raise InputError(f"{path} line {line}: {unknown_label(label, classes or ())}")
+        size = row[bytes_at] if bytes_at is not None else ""
+        if size and not is_whole_number(size):
+            raise InputError(f"{path} line {line}: num_bytes is {size!r}; give the size of the file, or nothing")
+        video_id = row[id_at] if id_at is not None else ""
+        group = row[group_at] if group_at is not None else ""
+        yield line, Entry(name, label, video_id or name, split, int(size or 0), group), row
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether it is one that an int64 holds."""
+    return text.isdecimal() and len(text) <= _MAX_DIGITS

@@ -22,6 +22,11 @@ def read_text(path: str | int | Path, what: str) -> str:
         content = Path(str(path)).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read the {what}: {error.strerror}; correct the path") from None
+    return text_of(content, path, what)
+
+
+def text_of(content: bytes, path: str | int | Path, what: str) -> str:
+    """The same of the bytes of a file."""
     if b"\0" in content:
         kind = "is UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "holds zero bytes, as UTF-16 or no text does"
         raise InputError(f"{path}: the {what} {kind}; save it as UTF-8")
@@ -29,8 +34,12 @@ def read_text(path: str | int | Path, what: str) -> str:
 
 
 def read_lines(path: str | int | Path, what: str) -> list[str]:
+    return lines_of(read_text(path, what))
+
+
+def lines_of(text: str) -> list[str]:
     # Not splitlines: it also cuts a name at U+0085 or U+2028.
-    return read_text(path, what).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
 def read_table(path: str | int | Path, what: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -41,7 +50,12 @@ def read_table(path: str | int | Path, what: str) -> tuple[list[str], Iterator[t
     Raises:
         InputError: the file cannot be read, is no CSV, or has a row with more fields than columns.
     """
-    rows = _rows(path, csv.reader(io.StringIO(read_text(path, what), newline=""), strict=True))
+    return table_of(read_text(path, what), path)
+
+
+def table_of(text: str, path: str | int | Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The same of the text of a file."""
+    rows = _rows(path, csv.reader(io.StringIO(text, newline=""), strict=True))
     return [name.strip() for name in next(rows, (1, []))[1]], rows
 
 

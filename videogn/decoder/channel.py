@@ -8,7 +8,6 @@ import os
 import pickle
 import socket
 import struct
-import tempfile
 import time
 import weakref
 from itertools import count
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+
+from videogn.anonymous import anonymous_file
 
 LENGTH = struct.Struct("!Q")
 MAX_LENGTH = 2**32  # bytes; the timestamps of a year's video. More is the word of a process that has gone mad
@@ -90,7 +91,7 @@ class Block:
     def __init__(self, size: int) -> None:
         self.number = next(Block._numbers)
         self.size = max(size, 1)
-        self.file: int | None = _anonymous_file(self.size)
+        self.file: int | None = _shared_file(self.size)
         self.memory = mmap.mmap(self.file, self.size)
 
     def was_sent(self) -> None:
@@ -156,13 +157,9 @@ class Blocks:
         self.dropped.append(block.number)
 
 
-def _anonymous_file(size: int) -> int:
-    """A file of `size` bytes without a name: in memory where the system has such files, and there no part of /dev/shm."""
-    if hasattr(os, "memfd_create"):
-        file = os.memfd_create("videogn frames")
-    else:
-        with tempfile.TemporaryFile() as temporary:
-            file = os.dup(temporary.fileno())
+def _shared_file(size: int) -> int:
+    """An anonymous file of `size` bytes."""
+    file = anonymous_file("frames")
     try:
         os.truncate(file, size)
     except BaseException:

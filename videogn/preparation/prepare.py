@@ -8,14 +8,17 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from videogn.dataset.columns import Entry
 from videogn.dataset.manifest import Manifest
+from videogn.dataset.shard_decoder import Place
+from videogn.dataset.storage import is_address
 from videogn.preparation.ledger import Ledger, written
+from videogn.preparation.pack import Lying, lying, pack, sample_of
 from videogn.preparation.pool import KillablePool
 from videogn.preparation.transcode import Settings
 from videogn.preparation.verify import OK, Facts
@@ -27,6 +30,7 @@ COLUMNS = (
     *("num_bytes", "num_frames", "fps", "height", "width", "codec", "duration_seconds"),
     *("sha256", "status", "source", "source_sha256"),
 )
+SHARD_COLUMNS = ("shard", "offset", "size")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Row:
         facts: of that file: of the written one, or the source's.
         reason: why it cannot be used; "" where it can.
         seconds: that it took.
+        lying: where in a shard the file's bytes are; None for a file of its own.
     """
 
     entry: Entry
@@ -65,6 +70,7 @@ class Row:
     facts: Facts | None
     reason: str
     seconds: float
+    lying: Lying | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -117,8 +123,11 @@ def prepare(
     settings: Settings | None,
     limits: Limits,
     watch: Callable[[Progress], None],
+    shard_bytes: int | None = None,
+    watch_shards: Callable[[int, int], None] = lambda done, total: None,
+    source_of: Callable[[str], tuple[dict[str, Any], Place]] | None = None,
 ) -> list[Row]:
-    """Verify every video of a manifest, and with settings write it anew below `out`.
+    """Verify every video of a manifest, and with settings write it anew below `out`; packed into shards, if wanted.
 
     May be killed at any time: the same call does what is not done. A video is done when a line of the ledger says so for a
     source of this size and time of change, and what was written for it is there.
@@ -126,30 +135,38 @@ def prepare(
     Args:
         settings: None verifies only.
         watch: called at the start and after every video.
+        shard_bytes: size of a shard; None for a file each.
+        watch_shards: see `pack`.
+        source_of: where in shards a video of the manifest lies, see `Shards.source`; None for files.
 
     Returns:
         A row for every video, in the manifest's order.
 
     Raises:
         InputError: `out` cannot be used, see `Ledger`, or holds the videos themselves; a video is a folder of images.
-        Findings: the disk is full, or the folder cannot be written any more; all that was done is kept.
+        Findings: the disk is full, or the folder cannot be written any more; or shards cannot be read; all that was done is kept.
     """
     entries = list(manifest.entries)
     paths = list(dict.fromkeys(entry.path for entry in entries))
-    sources = {path: (manifest.root / path).absolute() for path in paths}
-    _check_apart(out, sources.values())
-    stamps = {path: _stamp(source) for path, source in sources.items()}
+    sources = {path: f"{manifest.place}/{path}" for path in paths}
+    shards = {path: source_of(path) for path in paths} if source_of is not None else {}
+    _check_apart(out, (Path(source) for source in sources.values() if not is_address(source)))
+    stamps = {path: _stamp_in_shard(shards[path][1]) if shards else _stamp(Path(source)) for path, source in sources.items()}
     outputs: dict[str, str | None] = dict.fromkeys(paths)
     if settings is not None:
         outputs = dict(zip(paths, output_names(paths), strict=True))
     identity = {"verify_only": settings is None, **(asdict(settings) if settings is not None else {})}
+    if shard_bytes is not None:
+        identity["shard_size"] = shard_bytes
     with Ledger(out, identity) as ledger, _unfinished(out) as unfinished:
-        unreadable = {path: "no such file" for path in paths if stamps[path] is None}
+        why = "could not be prepared, and is in none of the shards" if shards else "no such file"
+        unreadable = {path: why for path in paths if stamps[path] is None}
         keys = {path: {"path": path, "output": outputs[path], **(stamps[path] or {})} for path in paths}
+        packed = lying(out) if shard_bytes is not None else {}
         open_paths = [
             path
             for path in paths
-            if path not in unreadable and not _is_done(ledger.records.get(path), keys[path], out, limits.retry)
+            if path not in unreadable and not _is_done(ledger.records.get(path), keys[path], out, limits.retry, packed)
         ]
         before = len(paths) - len(open_paths)
         unusable = len(unreadable) + sum(
@@ -158,10 +175,11 @@ def prepare(
         watch(Progress(len(paths), before, before, unusable))
         tasks = [
             {
-                "path": str(sources[path]),
+                "path": sources[path],
                 "out": None if settings is None else str(out.absolute() / str(outputs[path])),
                 "unfinished": str(unfinished.absolute()),
                 "settings": identity if settings is None else asdict(settings),
+                "shard": shards.get(path),
             }
             for path in open_paths
         ]
@@ -170,6 +188,8 @@ def prepare(
             for number, outcome in pool.run(tasks):
                 path = open_paths[number]
                 answer = outcome.answer or {"reason": outcome.reason}
+                if "away" in answer:
+                    raise Findings(f"stopped: {answer['away']}; {_kept(done, len(paths))}")
                 record = {
                     **keys[path],
                     "source": answer.get("source"),
@@ -185,7 +205,31 @@ def prepare(
                     raise _stopped(out, error, done, len(paths)) from None
                 done, unusable = done + 1, unusable + bool(record["reason"])
                 watch(Progress(len(paths), done, before, unusable))
-        return [_row(entry, ledger.records.get(entry.path, {}), unreadable.get(entry.path)) for entry in entries]
+        rows = [_row(entry, ledger.records.get(entry.path, {}), unreadable.get(entry.path)) for entry in entries]
+        if shard_bytes is None:
+            return rows
+        try:
+            return _packed(rows, manifest.classes, out, unfinished, shard_bytes, watch_shards)
+        except OSError as error:
+            raise _stopped(out, error, done, len(paths)) from None
+
+
+def _packed(
+    rows: Sequence[Row],
+    classes: Sequence[str],
+    out: Path,
+    unfinished: Path,
+    shard_bytes: int,
+    watch: Callable[[int, int], None],
+) -> list[Row]:
+    first: dict[str, Row] = {}
+    for row in rows:
+        if row.facts is not None:
+            first.setdefault(row.file, row)
+    samples = [sample_of(file, row.entry, row.facts, classes) for file, row in first.items() if row.facts is not None]
+    pack(samples, out, unfinished, shard_bytes, watch)
+    places = lying(out)
+    return [replace(row, lying=places[row.file]) if row.is_usable else row for row in rows]
 
 
 def unlisted(rows: Sequence[Row], out: Path) -> list[str]:
@@ -194,21 +238,23 @@ def unlisted(rows: Sequence[Row], out: Path) -> list[str]:
     return sorted(name for name in written(out) if name not in listed and (out / name).is_file())
 
 
-def write_lists(rows: Sequence[Row], manifest: Manifest, out: Path, is_written: bool) -> None:
+def write_lists(rows: Sequence[Row], manifest: Manifest, out: Path, is_written: bool, in_shards: bool = False) -> None:
     """manifest.csv of the videos to use, quarantine.csv of the others, classes.txt; each whole or as it was before.
 
     A video of val or test that cannot be used stays in the manifest, under its absolute path and with num_bytes 0: it counts as
-    a wrong answer.
+    a wrong answer. Among shards it has its path in the data set, and lies in none.
 
     Args:
         is_written: whether the files to use are the written ones.
+        in_shards: whether they were packed.
 
     Raises:
         OSError: they cannot be written.
     """
-    listed = (_manifest_row(row, manifest.root, is_written) for row in rows if row.is_usable or row.entry.split != "train")
+    root = manifest.root if is_written and not in_shards else None
+    listed = (_manifest_row(row, root, in_shards) for row in rows if row.is_usable or row.entry.split != "train")
     quarantined = ((row.entry.path, row.reason, f"{row.seconds:.2f}") for row in rows if not row.is_usable)
-    _write_csv(out / "manifest.csv", COLUMNS, listed)
+    _write_csv(out / "manifest.csv", (*COLUMNS, *SHARD_COLUMNS) if in_shards else COLUMNS, listed)
     _write_csv(out / "quarantine.csv", ("path", "reason", "seconds"), quarantined)
     with replacing(out / "classes.txt") as file:
         file.write("".join(f"{name}\n" for name in manifest.classes))
@@ -233,19 +279,23 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         writer.writerows(rows)
 
 
-def _manifest_row(row: Row, root: Path, is_written: bool) -> list[Any]:
+def _manifest_row(row: Row, root: Path | str | None, in_shards: bool) -> list[Any]:
+    """Args: root: that an unusable video is found from; None: its path stays as it is."""
     entry, facts, source = row.entry, row.facts, row.source
     known = entry.label, entry.video_id, entry.split, entry.group
+    lies = (row.lying.shard, row.lying.offset, row.lying.size) if row.lying is not None else [""] * len(SHARD_COLUMNS)
     if facts is None:
-        path = str((root / entry.path).absolute()) if is_written else entry.path
-        return [path, *known, 0, *[""] * 7, row.reason, entry.path, ""]
-    assert source is not None
-    return [
-        *(row.file, *known),
-        *(facts.num_bytes if facts.status == OK else 0, facts.num_frames),
-        *(facts.fps, facts.height, facts.width, facts.codec, facts.duration_seconds, facts.sha256, source.status, entry.path),
-        source.sha256,
-    ]
+        path = entry.path if root is None else str(Path(root, entry.path).absolute())
+        listed = [path, *known, 0, *[""] * 7, row.reason, entry.path, ""]
+    else:
+        assert source is not None
+        listed = [
+            *(row.file, *known),
+            *(facts.num_bytes if facts.status == OK else 0, facts.num_frames),
+            *(facts.fps, facts.height, facts.width, facts.codec, facts.duration_seconds, facts.sha256, source.status, entry.path),
+            source.sha256,
+        ]
+    return [*listed, *lies] if in_shards else listed
 
 
 def _row(entry: Entry, record: Mapping[str, Any], unreadable: str | None) -> Row:
@@ -290,12 +340,20 @@ def _stamp(path: Path) -> dict[str, int] | None:
     return {"source_bytes": found.st_size, "source_mtime_ns": found.st_mtime_ns}
 
 
-def _is_done(record: Mapping[str, Any] | None, key: Mapping[str, Any], out: Path, retry: bool) -> bool:
+def _stamp_in_shard(place: Place) -> dict[str, int | str] | None:
+    return {"source_bytes": place.size, "source_sha256": place.sha256} if place.size else None
+
+
+def _is_done(
+    record: Mapping[str, Any] | None, key: Mapping[str, Any], out: Path, retry: bool, packed: Mapping[str, Lying]
+) -> bool:
     if record is None or any(record.get(name) != value for name, value in key.items()):
         return False
     if record["reason"]:
         return not retry
     if record["written"] is None:
+        return True
+    if (place := packed.get(record["output"])) is not None and place.sha256 == record["written"]["sha256"]:
         return True
     try:
         return (out / record["output"]).stat().st_size == record["written"]["num_bytes"]
@@ -305,6 +363,9 @@ def _is_done(record: Mapping[str, Any] | None, key: Mapping[str, Any], out: Path
 
 def _stopped(out: Path, error: OSError, done: int, total: int) -> Findings:
     return Findings(
-        f"stopped: {out} cannot be written: {error.strerror}; {done:,} of {total:,} videos are done and kept: make room, and the "
-        "same command goes on"
+        f"stopped: {out} cannot be written: {error.strerror}; {_kept(done, total)}: make room, and the same command goes on"
     )
+
+
+def _kept(done: int, total: int) -> str:
+    return f"{done:,} of {total:,} videos are done and kept"

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from videogn.identity import DATASET_PATHS
+from videogn.identity import DATASET_PATHS, DATASET_READING
 from videogn.types import InputError
 from videogn.whole import whole
 
@@ -22,7 +22,7 @@ _FAILURE = "failure.json"
 _RESULT = "result.json"
 _LOCK = ".lock"
 # What may be another than when the job began, and is said again when it goes on. Its name is the same where the data are.
-_FREE = ("num_workers", "report_videos", *DATASET_PATHS)
+_FREE = ("num_workers", "report_videos", *DATASET_PATHS, *DATASET_READING)
 
 
 class State(str, Enum):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from videogn.training.datamodule import CANNOT_HAND_OVER
-from videogn.types import Findings, OutOfMemory
+from videogn.types import Findings, OutOfMemory, StorageError
 
 
 def quiet() -> None:
@@ -30,9 +30,11 @@ def quiet() -> None:
 
 @contextmanager
 def guarded(batch_size: int, clip_length: int, crop_size: int) -> Iterator[None]:
-    """Turns torch's out-of-memory errors into OutOfMemory, and the end of a loader's worker into Findings."""
+    """Turns torch's out-of-memory errors into OutOfMemory, and the end of a loader's worker, or its fault, into Findings."""
     try:
         yield
+    except StorageError as error:  # from a worker, the loader puts its traceback before the message
+        raise Findings(str(error).splitlines()[-1].partition(f"{StorageError.__name__}: ")[2] or str(error)) from None
     except (torch.OutOfMemoryError, RuntimeError) as error:
         text = str(error)
         if text.startswith("DataLoader worker"):

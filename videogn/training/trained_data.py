@@ -42,7 +42,9 @@ def refuse_other_data(checkpoint: Checkpoint, manifest: Manifest) -> None:
         return
     kept = kept_data(checkpoint)
     # With a video of train gone, the list of the run is no longer what it trains on.
-    listed = kept is not None and not any(entry.split == "train" for entry in _gone(kept, manifest))
+    # The list of a run does not say where in a shard a video lies.
+    in_files = isinstance(manifest.root, Path)
+    listed = in_files and kept is not None and not any(entry.split == "train" for entry in _gone(kept, manifest))
     remedy = f", or go on with the list of the run: {_arguments(checkpoint, kept, manifest)}" if kept and listed else ""
     raise InputError(
         f"resume: {checkpoint.path}: the data are not those that it was trained with: {_difference(kept, manifest)}; bring those "
@@ -77,14 +79,15 @@ def compared(checkpoint: Checkpoint, manifest: Manifest, tested: Manifest) -> tu
     seen = trained_on(kept, tested)
     if not seen:
         return f"{differ}; none of the {len(tested):,} videos tested was trained on", 0
+    remedy = f": {_arguments(checkpoint, kept, manifest)} divides as the run did" if isinstance(manifest.root, Path) else ""
     return (
         f"{differ}; {len(seen):,} of the {len(tested):,} videos tested have the path or video_id of one that was trained on, "
-        f"such as {seen[0]!r}, which flatters the score: {_arguments(checkpoint, kept, manifest)} divides as the run did"
+        f"such as {seen[0]!r}, which flatters the score{remedy}"
     ), len(seen)
 
 
 def _arguments(checkpoint: Checkpoint, kept: Manifest, manifest: Manifest) -> str:
-    words = ["dataset=manifest", f"dataset.path={kept_list(checkpoint)}", f"dataset.root={manifest.root.absolute()}"]
+    words = ["dataset=manifest", f"dataset.path={kept_list(checkpoint)}", f"dataset.root={manifest.place}"]
     if _gone(kept, manifest):
         words.append("dataset.missing=wrong")
     return shlex.join(words)
@@ -93,7 +96,7 @@ def _arguments(checkpoint: Checkpoint, kept: Manifest, manifest: Manifest) -> st
 def _gone(kept: Manifest, now: Manifest) -> list[Entry]:
     """The videos of the run whose files are not there any more."""
     listed = {entry.path for entry in now.entries}
-    return [entry for entry in kept.entries if entry.path not in listed and not (now.root / entry.path).exists()]
+    return [entry for entry in kept.entries if entry.path not in listed and not Path(f"{now.root}/{entry.path}").exists()]
 
 
 def _difference(then: Manifest | None, now: Manifest) -> str:
