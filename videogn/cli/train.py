@@ -62,6 +62,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.classifier import METRICS, Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.description import Describe
+    from videogn.training.divergence import StopDivergence
     from videogn.training.fine_tuning import Freeze
     from videogn.training.interrupt import LastCheckpoint, StopTest
     from videogn.training.precise_statistics import PreciseStatistics
@@ -111,12 +112,13 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     loggers = _built(config.get("logger"))
     callbacks = [c for c in _built(config.get("callback")) if loggers or type(c).__name__ not in _NEED_A_LOGGER]
     _check_watched(callbacks, METRICS)
+    guards = [StopDivergence(out / "checkpoint" / "last.ckpt")] if config.get("stop_when_diverged", True) else []
     progress = TrainingProgress()
     untested = f"trained, and not tested; go on with: videogn train {shlex.quote(f'resume={out}')}"
     trainer = instantiate(
         config.trainer,
         logger=loggers or False,
-        callbacks=[*callbacks, Freeze(frozen), PreciseStatistics(), last, progress, StopTest(untested)],
+        callbacks=[*guards, *callbacks, Freeze(frozen), PreciseStatistics(), last, progress, StopTest(untested)],
         default_root_dir=str(out),
         **({} if config.get("base_steps") is None else {"max_epochs": -1}),  # how many is known below
     )

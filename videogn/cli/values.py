@@ -52,7 +52,7 @@ def check_values(config: DictConfig) -> None:
         raise InputError(f"target_fps={fps}: give frames per second, or null for each video's own")
     if not is_count(videos := config.get("report_videos", 0), 0):
         raise InputError(f"report_videos={videos}: give a whole number from 0 up")
-    for key in ("class_balanced", "norm_weight_decay"):
+    for key in ("class_balanced", "norm_weight_decay", "stop_when_diverged"):
         if not isinstance(config.get(key, False), bool):
             raise InputError(f"{key}={config[key]}: give true or false")
     composition = config.get("batch_composition", "mixed")

@@ -69,7 +69,7 @@ class LastCheckpoint(pl.Callback):
             return
         # One question to the other ranks a step: what it is about, they say only where there is something.
         is_due = self._signum != 0 or time.monotonic() - self._saved >= _SAVE_SECONDS
-        if _on_any_rank(trainer, is_due) or trainer.is_last_batch:
+        if on_any_rank(trainer, is_due) or trainer.is_last_batch:
             self._stopping = self._told(trainer)
             self._save(trainer)
 
@@ -91,7 +91,7 @@ class LastCheckpoint(pl.Callback):
         self._stop()
 
     def _told(self, trainer: pl.Trainer) -> bool:
-        return _on_any_rank(trainer, self._signum != 0)
+        return on_any_rank(trainer, self._signum != 0)
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self._path)
@@ -142,7 +142,8 @@ class StopTest(pl.Callback):
         raise Stopped(signum, self._message)
 
 
-def _on_any_rank(trainer: pl.Trainer, here: bool) -> bool:
+def on_any_rank(trainer: pl.Trainer, here: bool) -> bool:
+    """Whether it is so on one rank at least; every rank asks."""
     return here if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(here, all=False)
 
 
