@@ -87,7 +87,7 @@ def memory(tmp_path: Path) -> SimpleNamespace:
         return VideoClassifier(network, CLASSES, [127.5] * 3, [64.0] * 3, {"one": PROTOCOL}, PROTOCOL, 4, chosen)
 
     def fit(classifier: VideoClassifier, batches: Sequence[Batch], **options: Any) -> pl.Trainer:
-        chosen: dict[str, Any] = {"max_epochs": 1, "logger": False, "limit_val_batches": 0, **options}
+        chosen: dict[str, Any] = {"max_epochs": 1, "logger": False, "limit_val_batches": 0, "num_sanity_val_steps": 0, **options}
         ckpt_path = chosen.pop("ckpt_path", None)
         trainer = pl.Trainer(
             accelerator="cpu",

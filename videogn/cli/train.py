@@ -71,6 +71,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.quiet import guarded, quiet
     from videogn.training.recipe import Recipe
     from videogn.training.trained_data import NAME, refuse_other_data, trained_on
+    from videogn.training.weight_averaging import check_statistics
     from videogn.transform.mixing import Mixing
 
     quiet()
@@ -112,6 +113,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     loggers = _built(config.get("logger"))
     callbacks = [c for c in _built(config.get("callback")) if loggers or type(c).__name__ not in _NEED_A_LOGGER]
     _check_watched(callbacks, METRICS)
+    check_statistics(network, callbacks)
     guards = [StopDivergence(out / "checkpoint" / "last.ckpt")] if config.get("stop_when_diverged", True) else []
     progress = TrainingProgress()
     untested = f"trained, and not tested; go on with: videogn train {shlex.quote(f'resume={out}')}"
