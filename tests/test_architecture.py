@@ -45,13 +45,13 @@ HOMES = {
     "matplotlib": {"report"},
     "plotly": {"report"},
 }
-# torch's and Lightning's classes; but Lightning's CSV logger deletes the metrics of the run that it resumes, torch counts
-# milestones in steps, which are others at another batch size, and Lightning's average of weights lies on the CPU.
+# torch's and Lightning's classes; but Lightning's CSV logger deletes the metrics of the run that it resumes, torch's
+# schedules count steps, which are others at another batch size, and Lightning's average of weights lies on the CPU.
 LIBRARY_FOLDERS = {"optimizer", "schedule", "loss", "trainer", "logger", "callback"}
 EXCEPTIONS = {
     "callback/ema.yaml": "videogn.training.weight_averaging.",
     "logger/csv.yaml": "videogn.training.metrics_file.",
-    "schedule/multi_step.yaml": "videogn.training.schedule.",
+    **{f"schedule/{name}.yaml": "videogn.training.schedule." for name in ("constant", "cosine", "multi_step", "polynomial")},
 }
 
 

@@ -123,6 +123,9 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["batch_composition=one_group"], r"batch_composition=one_group: the data have no groups; give them as"),
         (["batch_composition=pure"], r"batch_composition=pure: use one of mixed, one_class, one_group"),
         (["experiment=moton"], r"experiment=moton: not one of .*; nearest: motion"),
+        (["total_steps=3", "schedule=cosine"], r"total_steps=3: the training has 5 steps, and the schedule ends before"),
+        (["warmup.epochs=1"], r"warmup: OneCycleLR does not take one; use schedule=cosine"),
+        (["warmup.epochs=1", "schedule=cosine"], r"schedule: a warm-up of 5 steps leaves none of 5; .*; correct its values"),
         (["total_steps=true"], r"total_steps=True: give a whole number from 1 up"),
         (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: give a whole number from 1 up"),
         (["loss.label_smoothing=1.5"], r"loss: label_smoothing must be between 0.0 and 1.0.*; correct its values"),
@@ -410,10 +413,13 @@ def test_two_devices(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None
 def test_a_recipe_is_scaled_by_the_clips_of_a_step(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """20 videos, 2 batches of 4 accumulated to a step: 6 steps of 4 clips are 3 of 8."""
     recipe = ["base_batch_size=4", "base_lr=0.1", "base_steps=6", "epochs=null", "trainer.accumulate_grad_batches=2"]
-    words = [*recipe, "schedule=multi_step", "schedule.milestones=[0.5]", "trainer.log_every_n_steps=1"]
+    words = [*recipe, "schedule=multi_step", "schedule.milestones=[0.5]", "warmup.epochs=0.4", "trainer.log_every_n_steps=1"]
     outcome = videogn("train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", *words)
     assert outcome.status == 0, outcome.err
-    assert "8 clips a step; lr 0.2 = 0.1 x 8 / 4; 3 steps = 6 x 4 / 8, 1.0 epochs" in outcome.err
+    assert (
+        "8 clips a step; lr 0.2 = 0.1 x 8 / 4; 3 steps = 6 x 4 / 8, 1.0 epochs\nwarm-up: 1 of 3 steps, lr 0.002 to 0.2\n"
+        in outcome.err
+    )
     content = torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)
     assert content["global_step"] == 3
     assert content["videogn"]["config"]["optimizer"]["lr"] == 0.2

@@ -70,6 +70,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.quarantine import Quarantine
     from videogn.training.quiet import guarded, quiet
     from videogn.training.recipe import Recipe
+    from videogn.training.schedule import describe_warmup
     from videogn.training.trained_data import NAME, refuse_other_data, trained_on
     from videogn.training.weight_averaging import check_statistics
     from videogn.transform.mixing import Mixing
@@ -148,6 +149,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     num_steps = _num_steps(trainer, steps_per_epoch)
     if config.total_steps is None:
         config.total_steps = num_steps if num_steps < math.inf else steps_per_epoch * config.epochs
+    if config.get("warmup") is not None and config.warmup.steps_per_epoch is None:
+        config.warmup.steps_per_epoch = steps_per_epoch
     stored = resolved(config)
     mixing = instantiate(config.mixing) if config.get("mixing") is not None else Mixing()
 
@@ -172,11 +175,12 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization
     )
     schedule = classifier.configure_optimizers()["lr_scheduler"]["scheduler"]  # Lightning asks later, when the folder is there
-    if getattr(schedule, "total_steps", num_steps) < num_steps:
+    if config.schedule.get("total_steps", num_steps) < num_steps:
         raise InputError(
-            f"total_steps={schedule.total_steps}: the training has {num_steps} steps, and the schedule ends before; give as many "
-            "or more, or null, or fewer epochs"
+            f"total_steps={config.schedule.total_steps}: the training has {num_steps} steps, and the schedule ends before; give "
+            "as many or more, or null, or fewer epochs"
         )
+    warmup = describe_warmup(instantiate(config.get("warmup")), schedule, int(config.total_steps))
     source = TrainingSource(instantiate(config.sampler), instantiate(config.transform), batches, config.seed)
     decoder = instantiate(config.decoder)  # it says which it is: not before a line of error
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers, source)
@@ -202,6 +206,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         _log.info("%s: %s; %s; %s", name, size, steps, shown(out))
         if recipe is not None:
             _log.info("%s", recipe.describe(clips_a_step, steps_per_epoch))
+        if warmup:
+            _log.info("%s", warmup)
 
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():

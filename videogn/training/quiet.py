@@ -23,6 +23,7 @@ def quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The dirpath has changed from.*",
         ".*srun.*",
+        r"The epoch parameter in `scheduler\.step\(\)`.*",  # older SequentialLRs give it themselves
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
