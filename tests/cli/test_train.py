@@ -128,7 +128,9 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["warmup.epochs=1", "schedule=cosine"], r"schedule: a warm-up of 5 steps leaves none of 5; .*; correct its values"),
         (["total_steps=true"], r"total_steps=True: give a whole number from 1 up"),
         (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: give a whole number from 1 up"),
-        (["loss.label_smoothing=1.5"], r"loss: label_smoothing must be between 0.0 and 1.0.*; correct its values"),
+        (["loss.label_smoothing=1.5"], r"CrossEntropy: label_smoothing=1.5; give a number from 0 to 1"),
+        (["loss=focal", "loss.class_weights={run: 2}"], r"loss.class_weights: 'run' is not one of the 10 classes"),
+        (["loss.class_weights=balanced", "class_balanced=true"], r"class_balanced=true draws every class .*: leave one out"),
         (["decoder=[]"], r"decoder: not in the configuration, and needed; give it back"),
         (["validation=null"], r"validation: no protocol; give one, as evaluation@validation=one_clip"),
         (["appearance=none"], r"appearance=none: give null for none, or values of its keys"),
@@ -461,3 +463,13 @@ def test_a_part_of_the_users_own(tiny: Sequence[str], trained: Path, tmp_path: P
     refused = call("evaluate", "checkpoint=../run", cwd=tmp_path / "elsewhere")
     assert refused.returncode == 2
     assert "names 'my_package.Scale' under norm._target_, which no file of conf/ does" in refused.stderr
+
+
+def test_a_weighted_focal_loss_with_mixing(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    words = ["loss=focal", "loss.class_weights={zoom_in: 3, zoom_out: 0.5}", "mixing.mixup_alpha=0.8", "loss.label_smoothing=0.1"]
+    outcome = videogn("train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", *words)
+    assert outcome.status == 0, outcome.err
+    assert "\nclass weights, least and largest: 0.5 (zoom_out), 3 (zoom_in)\n" in outcome.err
+    content = torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)
+    assert content["videogn"]["config"]["loss"]["class_weights"] == {"zoom_in": 3, "zoom_out": 0.5}
+    assert not any("weight" in name and not name.startswith("network.") for name in content["state_dict"])

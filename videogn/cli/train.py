@@ -59,6 +59,7 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
     from videogn.training.checkpoint import checkpoint_path, read_checkpoint
+    from videogn.training.class_weights import class_weights, describe
     from videogn.training.classifier import METRICS, Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.description import Describe
@@ -159,8 +160,11 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         return {"seconds": seconds, "peak_memory_bytes": max(peak_before, peak_memory_bytes())}
 
     trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), began, costs))
+    weights = class_weights(stored["loss"].get("class_weights"), manifest.classes, train_split.targets())
+    if stored["loss"].get("class_weights") == "balanced" and config.get("class_balanced"):
+        raise InputError("class_balanced=true draws every class equally often, and loss.class_weights=balanced: leave one out")
     optimization = Optimization(
-        instantiate(config.loss),
+        instantiate(_without(stored["loss"], "class_weights"), **({} if weights is None else {"weight": weights})),
         instantiate(config.optimizer),
         instantiate(config.schedule),
         config.norm_weight_decay,
@@ -208,6 +212,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
             _log.info("%s", recipe.describe(clips_a_step, steps_per_epoch))
         if warmup:
             _log.info("%s", warmup)
+        if weights is not None:
+            _log.info("%s", describe(weights, manifest.classes))
 
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():
@@ -235,6 +241,10 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
 def _built(parts: Any) -> list[Any]:
     """What a group of several files names; null in place of one leaves it out."""
     return [instantiate(part) for part in (parts or {}).values() if part is not None]
+
+
+def _without(values: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
 
 
 def _check_watched(callbacks: Sequence[Any], metrics: Sequence[str]) -> None:

@@ -111,6 +111,9 @@ class VideoClassifier(pl.LightningModule):
         assert self._optimization is not None, "this classifier was made for testing"
         return self._optimization
 
+    def on_train_start(self) -> None:
+        self.optimization.loss.to(self.device)  # class weights; it is no part of the network, nor of its state
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch.
 
