@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from videogn.encoder.pyav import write_video
+from videogn.training.loss import FocalLoss
 
 
 def test_run_folder(trained: Path) -> None:
@@ -465,11 +466,18 @@ def test_a_part_of_the_users_own(tiny: Sequence[str], trained: Path, tmp_path: P
     assert "names 'my_package.Scale' under norm._target_, which no file of conf/ does" in refused.stderr
 
 
-def test_a_weighted_focal_loss_with_mixing(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+def test_a_weighted_focal_loss_with_mixing(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, seen = FocalLoss.forward, []
+    monkeypatch.setattr(FocalLoss, "forward", lambda self, *args: (seen.append(self.weight.tolist()), forward(self, *args))[1])
     words = ["loss=focal", "loss.class_weights={zoom_in: 3, zoom_out: 0.5}", "mixing.mixup_alpha=0.8", "loss.label_smoothing=0.1"]
     outcome = videogn("train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", *words)
     assert outcome.status == 0, outcome.err
     assert "\nclass weights, least and largest: 0.5 (zoom_out), 3 (zoom_in)\n" in outcome.err
     content = torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)
     assert content["videogn"]["config"]["loss"]["class_weights"] == {"zoom_in": 3, "zoom_out": 0.5}
+    expected = [{"zoom_in": 3, "zoom_out": 0.5}.get(name, 1) for name in content["videogn"]["classes"]]
+    assert len(seen) >= 5
+    assert all(weights == expected for weights in seen)
     assert not any("weight" in name and not name.startswith("network.") for name in content["state_dict"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,7 +54,7 @@ class Network(nn.Module):
 class Memory(ClipData):
     """Batches that are there already; those of val are its videos in threes."""
 
-    def __init__(self, train: Sequence[Batch]) -> None:
+    def __init__(self, train: Iterable[Batch]) -> None:
         split = [Entry(f"{row}.mp4", CLASSES[row % 3], str(row), "train" if row < 24 else "val") for row in range(30)]
         super().__init__(Manifest(Path(), split, CLASSES), PyAVDecoder(), {"one": PROTOCOL}, PROTOCOL, 4, 0)
         self._train = list(train)
@@ -86,7 +86,7 @@ def memory(tmp_path: Path) -> SimpleNamespace:
         chosen = Optimization(loss or nn.CrossEntropyLoss(), optimizer, schedule, False, 0, quarantine)
         return VideoClassifier(network, CLASSES, [127.5] * 3, [64.0] * 3, {"one": PROTOCOL}, PROTOCOL, 4, chosen)
 
-    def fit(classifier: VideoClassifier, batches: Sequence[Batch], **options: Any) -> pl.Trainer:
+    def fit(classifier: VideoClassifier, batches: Iterable[Batch], **options: Any) -> pl.Trainer:
         chosen: dict[str, Any] = {"max_epochs": 1, "logger": False, "limit_val_batches": 0, "num_sanity_val_steps": 0, **options}
         ckpt_path = chosen.pop("ckpt_path", None)
         trainer = pl.Trainer(
