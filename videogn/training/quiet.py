@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from videogn.training.datamodule import CANNOT_HAND_OVER
-from videogn.types import Findings, OutOfMemory
+from videogn.types import Findings, InputError, OutOfMemory
 
 
 def quiet() -> None:
@@ -31,13 +31,19 @@ def quiet() -> None:
 
 @contextmanager
 def guarded(batch_size: int, clip_length: int, crop_size: int) -> Iterator[None]:
-    """Turns torch's out-of-memory errors into OutOfMemory, and the end of a loader's worker into Findings."""
+    """Turns torch's out-of-memory errors into OutOfMemory, the end of a loader's worker into Findings, and an operation that is
+    not deterministic, where that is asked for, into InputError."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
         text = str(error)
         if text.startswith("DataLoader worker"):
             raise Findings(_worker_ended(error)) from None
+        if (operation := text.partition(" does not have a deterministic implementation, but you set"))[1]:
+            raise InputError(
+                f"trainer.deterministic=true: {operation[0]} does not have a deterministic implementation here; "
+                "trainer.deterministic=warn runs it all the same and says so"
+            ) from None
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in text:
             raise
         peak = f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_available() else ""
