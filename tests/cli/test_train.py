@@ -10,16 +10,20 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 
 from videogn.encoder.pyav import write_video
+from videogn.training.classifier import VideoClassifier
 from videogn.training.loss import FocalLoss
 
 
@@ -127,6 +131,15 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["total_steps=3", "schedule=cosine"], r"total_steps=3: the training has 5 steps, and the schedule ends before"),
         (["warmup.epochs=1"], r"warmup: OneCycleLR does not take one; use schedule=cosine"),
         (["warmup.epochs=1", "schedule=cosine"], r"schedule: a warm-up of 5 steps leaves none of 5; .*; correct its values"),
+        (["trainer.overfit_batches=0.5"], r"trainer.overfit_batches=0.5: give a whole number of batches"),
+        (["trainer.fast_dev_run=-1"], r"trainer.fast_dev_run=-1: give a whole number of batches"),
+        (
+            ["trainer.fast_dev_run=true", "trainer.overfit_batches=1"],
+            r"trainer.overfit_batches: two ways .*; leave one out",
+        ),
+        (["trainer.fast_dev_run=true", "out=x"], r"out=x: trainer.fast_dev_run and .* write nothing; leave out= out"),
+        (["trainer.fast_dev_run=true", "seed=0,1", "-m"], r"trainer.fast_dev_run=true with -m: it writes nothing"),
+        (["trainer.profiler=fast"], r"trainer.profiler=fast: use one of simple, advanced, pytorch, or null"),
         (["total_steps=true"], r"total_steps=True: give a whole number from 1 up"),
         (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: give a whole number from 1 up"),
         (["loss.label_smoothing=1.5"], r"CrossEntropy: label_smoothing=1.5; give a number from 0 to 1"),
@@ -481,3 +494,53 @@ def test_a_weighted_focal_loss_with_mixing(
     assert len(seen) >= 5
     assert all(weights == expected for weights in seen)
     assert not any("weight" in name and not name.startswith("network.") for name in content["state_dict"])
+
+
+def test_rehearsals_take_their_steps_and_leave_nothing(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of training, of validation and of test, where a schedule for one step could not be made; or two batches by heart."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    taken: list[tuple[str, list[int]]] = []
+    for name in ("training", "validation", "test"):
+        step = getattr(VideoClassifier, f"{name}_step")
+
+        def counted(self: VideoClassifier, batch: Any, index: int, step: Any = step, name: str = name) -> Any:
+            taken.append((name, (batch if name == "training" else batch[0]).videos.unique().tolist()))
+            return step(self, batch, index)
+
+        monkeypatch.setattr(VideoClassifier, f"{name}_step", counted)
+    saved: list[Path] = []
+    save = pl.Trainer.save_checkpoint
+    monkeypatch.setattr(
+        pl.Trainer, "save_checkpoint", lambda self, path, *a, **k: (saved.append(path), save(self, path, *a, **k))[1]
+    )
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "callback=[best,lr_monitor,early_stopping]"]
+    outcome = videogn("train", *words, "trainer.fast_dev_run=true")
+    assert outcome.status == 0, outcome.err
+    assert [name for name, _ in taken] == ["training", "validation", "test"]
+    assert outcome.err.endswith("fast_dev_run: training, validation and test take their steps; nothing was written\n")
+    assert saved  # it was tried
+    assert "; 5 steps an epoch; " in outcome.err  # of the training that it stands for
+    taken.clear()
+    outcome = videogn("train", *words, "trainer.overfit_batches=2", "epochs=3")
+    assert outcome.status == 0, outcome.err
+    assert [name for name, _ in taken] == ["training"] * 6
+    assert [videos for _, videos in taken] == [videos for _, videos in taken[:2]] * 3
+    assert re.search(r"overfit_batches=2: loss \d\.\d+, top1 \d\.\d+ in the last epoch; nothing was written\n$", outcome.err)
+    assert outcome.out == ""
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["simple", "pytorch"])
+def test_a_profile_lies_in_the_run_folder(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, name: str
+) -> None:
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "evaluation=one_clip", "report_videos=0", f"trainer.profiler={name}"]
+    outcome = videogn("train", *words, f"out={tmp_path}/run")
+    assert outcome.status == 0, outcome.err
+    profile = (tmp_path / "run/fit-profile.txt").read_text()
+    assert ("run_training_batch" if name == "simple" else "aten::convolution") in profile
+    assert (tmp_path / "run/test-profile.txt").is_file()

@@ -23,6 +23,8 @@ def quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The dirpath has changed from.*",
         ".*srun.*",
+        "The PyTorch Profiler default schedule will be overridden.*",  # it takes what steps there are
+        ".*Profiler clears events at the end of each cycle.*",
         r"The epoch parameter in `scheduler\.step\(\)`.*",  # older SequentialLRs give it themselves
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     ):
