@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from videogn.training.datamodule import ClipData
 from videogn.types import Stopped
@@ -22,12 +23,15 @@ _ECHO_SECONDS = 1.0
 _SAVE_SECONDS = 600.0
 
 
-class LastCheckpoint(pl.Callback):
+class LastCheckpoint(Checkpoint):
     """Writes `path` when training is told to stop (Ctrl-C, SIGTERM), after every epoch's last step, after its validation, and
     every ten minutes at the end of a step.
 
     A first signal waits for the step to end, so that no half-made update is saved; a second one ends the process at once. SIGTERM
     again within a second is none: the kernel tells of the end of a parent once for each of its threads.
+    To Lightning it is a Checkpoint, and so comes behind the callbacks that watch a metric: else what it writes at the end of an
+    epoch would not have what early stopping made of that epoch, and a resumed run would wait for one more.
+
     With gradient accumulation it waits for the optimiser's step. All ranks save and stop after the same step.
     """
 
@@ -56,6 +60,12 @@ class LastCheckpoint(pl.Callback):
         data = getattr(trainer, "datamodule", None)
         if places and isinstance(data, ClipData):
             data.training_place = places[0]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What was stopped early stays so: resumed for its test, Lightning would train it one epoch more."""
+        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(callback, EarlyStopping):
+                trainer.should_stop |= callback.wait_count >= max(callback.patience, 1) or callback.stopped_epoch > 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved = time.monotonic()
