@@ -131,6 +131,10 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["total_steps=3", "schedule=cosine"], r"total_steps=3: the training has 5 steps, and the schedule ends before"),
         (["warmup.epochs=1"], r"warmup: OneCycleLR does not take one; use schedule=cosine"),
         (["warmup.epochs=1", "schedule=cosine"], r"schedule: a warm-up of 5 steps leaves none of 5; .*; correct its values"),
+        (
+            ["callback=ema", "norm=batch_norm", "norm.precise_batches=2"],
+            r"callback=ema with norm.precise_batches: .*leave one out",
+        ),
         (["trainer.overfit_batches=0.5"], r"trainer.overfit_batches=0.5: give a whole number of batches"),
         (["trainer.fast_dev_run=-1"], r"trainer.fast_dev_run=-1: give a whole number of batches"),
         (

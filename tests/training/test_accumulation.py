@@ -27,7 +27,8 @@ def trained(
 ) -> dict[str, Tensor]:
     """The weights after training on batches of these rows."""
     network = memory.network(norm()).double()
-    loss = CrossEntropy(0.1, torch.tensor([0.5, 1.0, 2.0]))
+    loss = CrossEntropy(0.1)
+    loss.weight = torch.tensor([0.5, 1.0, 2.0])
     schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.5)
     memory.fit(memory.classifier(network, loss, SGD, schedule), [memory.batch(rows) for rows in batches], **DOUBLE, **options)
     return dict(network.named_parameters())

@@ -25,6 +25,11 @@ def scores() -> Tensor:
     return 3 * torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+def weighted(loss: FocalLoss, weight: Tensor | None = WEIGHT) -> FocalLoss:
+    loss.weight = weight
+    return loss
+
+
 def defined(scores: Tensor, labels: Tensor, gamma: float, smoothing: float, weight: Tensor | None) -> float:
     total = 0.0
     for row, values in zip(labels.tolist(), scores.tolist(), strict=True):
@@ -43,15 +48,15 @@ def defined(scores: Tensor, labels: Tensor, gamma: float, smoothing: float, weig
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_follows_its_definition(scores: Tensor, labels: Tensor, gamma: float, smoothing: float, weight: Tensor | None) -> None:
     expected = defined(scores, labels, gamma, smoothing, weight)
-    assert float(FocalLoss(gamma, smoothing, weight)(scores, labels)) == pytest.approx(expected, rel=1e-13)
+    assert float(weighted(FocalLoss(gamma, smoothing), weight)(scores, labels)) == pytest.approx(expected, rel=1e-13)
     if not gamma:
-        assert float(CrossEntropy(smoothing, weight)(scores, labels)) == pytest.approx(expected, rel=1e-13)
+        assert float(weighted(CrossEntropy(smoothing), weight)(scores, labels)) == pytest.approx(expected, rel=1e-13)
         if weight is None or labels.ndim == 2:  # with weights and indices torch divides by something else
             other = nn.CrossEntropyLoss(weight, label_smoothing=smoothing)(scores, labels)
             assert float(other) == pytest.approx(expected, rel=1e-13)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(weight=WEIGHT), FocalLoss(weight=WEIGHT)])
+@pytest.mark.parametrize("loss", [weighted(CrossEntropy()), weighted(FocalLoss())])
 def test_small_batches_make_up_a_large_one(scores: Tensor, loss: nn.Module) -> None:
     """Which torch's weighted mean does not: of one clip it has no weight at all."""
     alone = torch.stack([loss(scores[row : row + 1], LABELS[row : row + 1]) for row in range(6)])
@@ -78,6 +83,17 @@ def test_balanced_weights_make_classes_equal() -> None:
     assert totals == pytest.approx([10 / 3] * 3)
     assert float(weights[labels].mean()) == pytest.approx(1)
     assert describe(weights, ["a", "b", "c", "d"]) == "class weights, least and largest: 0.556 (a), 3.33 (d)"
+
+
+def test_a_loss_makes_its_own_weights() -> None:
+    for loss in (CrossEntropy(class_weights=[1, 3]), FocalLoss(class_weights={"b": 3})):
+        assert loss.weight is None
+        loss.weigh(["a", "b"], np.array([0, 1]))
+        assert loss.weight is not None
+        assert loss.weight.tolist() == [1, 3]
+    plain = CrossEntropy()
+    plain.weigh(["a", "b"], np.array([0, 1]))
+    assert plain.weight is None
 
 
 def test_weights_by_name_and_in_order() -> None:

@@ -78,13 +78,14 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
     from videogn.training.checkpoint import checkpoint_path, read_checkpoint
-    from videogn.training.class_weights import class_weights, describe
+    from videogn.training.class_weights import describe
     from videogn.training.classifier import METRICS, Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.description import Describe
     from videogn.training.divergence import StopDivergence
     from videogn.training.fine_tuning import Freeze
     from videogn.training.interrupt import LastCheckpoint, StopTest
+    from videogn.training.loss import FocalLoss
     from videogn.training.precise_statistics import PreciseStatistics
     from videogn.training.profile import made_profiler
     from videogn.training.progress import TrainingProgress
@@ -190,11 +191,13 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         return {"seconds": seconds, "peak_memory_bytes": max(peak_before, peak_memory_bytes())}
 
     trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), began, costs))
-    weights = class_weights(stored["loss"].get("class_weights"), manifest.classes, train_split.targets())
-    if stored["loss"].get("class_weights") == "balanced" and config.get("class_balanced"):
+    loss = instantiate(config.loss)
+    if config.loss.get("class_weights") == "balanced" and config.get("class_balanced"):
         raise InputError("class_balanced=true draws every class equally often, and loss.class_weights=balanced: leave one out")
+    if isinstance(loss, FocalLoss):
+        loss.weigh(manifest.classes, train_split.targets())
     optimization = Optimization(
-        instantiate(_without(stored["loss"], "class_weights"), **({} if weights is None else {"weight": weights})),
+        loss,
         instantiate(config.optimizer),
         instantiate(config.schedule),
         config.norm_weight_decay,
@@ -242,8 +245,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
             _log.info("%s", recipe.describe(clips_a_step, steps_per_epoch))
         if warmup:
             _log.info("%s", warmup)
-        if weights is not None:
-            _log.info("%s", describe(weights, manifest.classes))
+        if isinstance(loss, FocalLoss) and loss.weight is not None:
+            _log.info("%s", describe(loss.weight, manifest.classes))
 
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():
@@ -278,10 +281,6 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
 def _built(parts: Any) -> list[Any]:
     """What a group of several files names; null in place of one leaves it out."""
     return [instantiate(part) for part in (parts or {}).values() if part is not None]
-
-
-def _without(values: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != key}
 
 
 def _without_most(manifest: Any) -> Any:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from videogn.number import is_number
+from videogn.training.class_weights import class_weights as weights_of
 from videogn.types import InputError
 
 Labels = Int64[Tensor, " N"] | Float[Tensor, "N K"]
@@ -24,7 +29,10 @@ class FocalLoss(nn.Module):
     Args:
         gamma: 0 or more.
         label_smoothing: s, 0 to 1.
-        weight: of each class, or None for 1.
+        class_weights: what `class_weights` of videogn.training.class_weights takes; `weigh` makes the weights of it. None: all 1.
+
+    Attributes:
+        weight: of each class; None before `weigh`, and where all are 1.
 
     Raises:
         InputError: a value that is none of these.
@@ -32,7 +40,9 @@ class FocalLoss(nn.Module):
     Source: Lin et al. 2017, arXiv:1708.02002, equation 5, with a softmax in place of their sigmoids.
     """
 
-    def __init__(self, gamma: float | int = 2.0, label_smoothing: float | int = 0.0, weight: Tensor | None = None) -> None:
+    weight: Tensor | None
+
+    def __init__(self, gamma: float | int = 2.0, label_smoothing: float | int = 0.0, class_weights: Any = None) -> None:
         super().__init__()
         if not is_number(gamma):
             raise InputError(f"{type(self).__name__}: gamma={gamma}; give a number from 0 up")
@@ -40,8 +50,12 @@ class FocalLoss(nn.Module):
             raise InputError(f"{type(self).__name__}: label_smoothing={label_smoothing}; give a number from 0 to 1")
         self.gamma = gamma
         self.label_smoothing = label_smoothing
-        self.register_buffer("weight", weight)
-        self.weight: Tensor | None
+        self.register_buffer("weight", None)
+        self._class_weights = class_weights
+
+    def weigh(self, classes: Sequence[str], labels: Int64[np.ndarray, " V"]) -> None:
+        """Make the weights, from the K class names and the class of every training video; raises InputError."""
+        self.weight = weights_of(self._class_weights, classes, labels)
 
     def forward(self, scores: Float[Tensor, "N K"], labels: Labels) -> Float[Tensor, ""]:
         num_classes = scores.shape[1]
@@ -66,8 +80,8 @@ class CrossEntropy(FocalLoss):
     that of one large batch. Without weights it is torch's.
 
     Args:
-        label_smoothing, weight: see FocalLoss.
+        label_smoothing, class_weights: see FocalLoss.
     """
 
-    def __init__(self, label_smoothing: float | int = 0.0, weight: Tensor | None = None) -> None:
-        super().__init__(0.0, label_smoothing, weight)
+    def __init__(self, label_smoothing: float | int = 0.0, class_weights: Any = None) -> None:
+        super().__init__(0.0, label_smoothing, class_weights)
