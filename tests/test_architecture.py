@@ -46,10 +46,17 @@ HOMES = {
     "matplotlib": {"report"},
     "plotly": {"report"},
 }
-# torch's and Lightning's classes; but Lightning's CSV logger deletes the metrics of the run that it resumes, and torch counts
-# milestones in steps, which are others at another batch size.
+# torch's and Lightning's classes; but Lightning's CSV logger deletes the metrics of the run that it resumes, torch's
+# schedules count steps, which are others at another batch size, its class weights depend on the batch, it has no focal
+# loss of a softmax, and Lightning's average of weights lies on the CPU.
 LIBRARY_FOLDERS = {"optimizer", "schedule", "loss", "trainer", "logger", "callback"}
-EXCEPTIONS = {"logger/csv.yaml": "videogn.training.metrics_file.", "schedule/multi_step.yaml": "videogn.training.schedule."}
+EXCEPTIONS = {
+    "callback/ema.yaml": "videogn.training.weight_averaging.",
+    "logger/csv.yaml": "videogn.training.metrics_file.",
+    "loss/cross_entropy.yaml": "videogn.training.loss.",
+    "loss/focal.yaml": "videogn.training.loss.",
+    **{f"schedule/{name}.yaml": "videogn.training.schedule." for name in ("constant", "cosine", "multi_step", "polynomial")},
+}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -15,20 +15,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 
 from videogn.cli.swept import swept
-from videogn.cli.train import run
 from videogn.configuration import compose, resolved
 from videogn.sweep import launcher
 from videogn.sweep.grid import job_of
 from videogn.sweep.job import Job
 from videogn.sweep.ledger import read_jobs
-from videogn.sweep.metric import EPOCHS, METRICS, Metric
-from videogn.training.classifier import VideoClassifier
-from videogn.types import Batch
+from videogn.sweep.metric import METRICS, Metric, diverged
 
 pytest.importorskip("optuna", reason="pip install 'videogn[search]'")
 
@@ -50,6 +47,10 @@ signal.signal(signal.SIGTERM, save)
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # told when the search is killed, as a training is
 lr = float(words["base_lr"])
+if lr > float(os.environ.get("DIVERGES", "inf")):
+    (folder / "metrics.csv").write_text("epoch,train/loss_step,val/top1,val/loss\\n0,2.0,0.9,0.1\\n1,nan,,\\n")
+    print("diverged at step 2")
+    sys.exit(1)
 time.sleep(float(os.environ.get("SECONDS", 0)))
 if lr > float(os.environ.get("LIMIT", "inf")):
     print("what came, the rule, the remedy")
@@ -364,24 +365,50 @@ def test_the_metrics_of_a_training_are_read(trained: Path) -> None:
         assert Metric(name, "last", True).read(trained) == float(last)
 
 
-@pytest.mark.filterwarnings("ignore:Encountered `nan` values in tensor")  # the mean of train/loss leaves them out
-def test_a_training_that_diverged_counts_as_the_worst(
-    tiny: Sequence[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_that_diverged_counts_as_the_worst(videogn: Callable, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what it ended with, and not by the epoch before; that a whole search diverges does not end it early."""
+    monkeypatch.setenv("DIVERGES", "0.0")
+    done = videogn(*WORDS)
+    assert done.status == 0, done.err
+    assert "failed with status 1: diverged at step 2" in done.err
+    content = json.loads((place / "search.json").read_text())
+    assert [(trial["state"], trial["value"]) for trial in content["trials"]] == [("done", None)] * 6
+    assert content["best"] is None
+    assert done.out.count("diverged") == 6
+    monkeypatch.delenv("DIVERGES")
+    assert videogn(*WORDS, "search.num_trials=7").status == 0
+    assert len(started()) == 7  # none of those was tried again
+    assert json.loads((place / "search.json").read_text())["best"]["trial"] == 7
+
+
+def test_a_training_that_diverges_in_its_second_epoch(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path
 ) -> None:
-    """As it ended, and not as it was before; the report of a sweep does not take the loss before for its last one either."""
-    step = VideoClassifier.training_step
+    """One line, status 1, the checkpoint of before, and a mark for the search; the report of a sweep has val as it was."""
+    steep = ["schedule=multi_step", "schedule.milestones=[0.5]", "schedule.gamma=1e30"]
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "epochs=2", *steep]
+    done = videogn("train", *words, f"out={tmp_path}/run")
+    assert done.status == 1
+    (line,) = [line for line in done.err.splitlines() if "diverged" in line]
+    assert done.err.endswith(f"{line}\n")
+    assert re.match(
+        r"videogn: diverged at step [67], epoch 2, lr 5e\+28: the loss is nan of .*; every clip .*last.ckpt is of before", line
+    )
+    kept = torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)
+    assert kept["global_step"] == 5
+    assert not (tmp_path / "run/result.json").exists()
+    assert diverged(tmp_path / "run")
+    assert not diverged(trained)
+    loss = Metric("val/loss", "last", False).read(tmp_path / "run")
+    assert swept(Job(words, tmp_path / "run")).validation["loss"] == loss
 
-    def diverging(self: VideoClassifier, batch: Batch, batch_idx: int) -> Any:
-        return step(self, batch, batch_idx) * (math.nan if self.current_epoch else 1.0)
 
-    monkeypatch.setattr(VideoClassifier, "training_step", diverging)
-    words = [*tiny, f"dataset.root={trained.parent}/motion", "epochs=2", "report_videos=0"]
-    assert run([*words, f"out={tmp_path}/run"]) == 0
-    loss = {epoch: Metric("val/loss", epoch, False).read(tmp_path / "run") for epoch in EPOCHS}
-    assert loss["best"] is not None
-    assert 0 < loss["best"] < math.inf
-    assert loss["last"] is not None
-    assert math.isnan(loss["last"])
+def test_a_training_that_diverged_may_go_on(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    """With stop_when_diverged=false: val loss is then no number, in which the metric does not take the one before for it."""
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "report_videos=0", "schedule=constant", "optimizer.lr=1e30"]
+    done = videogn("train", *words, "stop_when_diverged=false", f"out={tmp_path}/run")
+    assert done.status == 0, done.err
+    assert math.isnan(Metric("val/loss", "last", False).read(tmp_path / "run") or 0)
     assert set(swept(Job(words, tmp_path / "run")).validation) == {"top1"}
 
 

@@ -10,12 +10,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,8 @@ import torch
 from videogn.encoder.pyav import write_video
 from videogn.model import recomputation
 from videogn.training.checkpoint import read_checkpoint
+from videogn.training.classifier import VideoClassifier
+from videogn.training.loss import FocalLoss
 
 
 def test_run_folder(trained: Path) -> None:
@@ -126,9 +130,27 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["batch_composition=one_group"], r"batch_composition=one_group: the data have no groups; give them as"),
         (["batch_composition=pure"], r"batch_composition=pure: use one of mixed, one_class, one_group"),
         (["experiment=moton"], r"experiment=moton: not one of .*; nearest: motion"),
+        (["total_steps=3", "schedule=cosine"], r"total_steps=3: the training has 5 steps, and the schedule ends before"),
+        (["warmup.epochs=1"], r"warmup: OneCycleLR does not take one; use schedule=cosine"),
+        (["warmup.epochs=1", "schedule=cosine"], r"schedule: a warm-up of 5 steps leaves none of 5; .*; correct its values"),
+        (
+            ["callback=ema", "norm=batch_norm", "norm.precise_batches=2"],
+            r"callback=ema with norm.precise_batches: .*leave one out",
+        ),
+        (["trainer.overfit_batches=0.5"], r"trainer.overfit_batches=0.5: give a whole number of batches"),
+        (["trainer.fast_dev_run=-1"], r"trainer.fast_dev_run=-1: give a whole number of batches"),
+        (
+            ["trainer.fast_dev_run=true", "trainer.overfit_batches=1"],
+            r"trainer.overfit_batches: two ways .*; leave one out",
+        ),
+        (["trainer.fast_dev_run=true", "out=x"], r"out=x: trainer.fast_dev_run and .* write nothing; leave out= out"),
+        (["trainer.fast_dev_run=true", "seed=0,1", "-m"], r"trainer.fast_dev_run=true with -m: it writes nothing"),
+        (["trainer.profiler=fast"], r"trainer.profiler=fast: use one of simple, advanced, pytorch, or null"),
         (["total_steps=true"], r"total_steps=True: give a whole number from 1 up"),
         (["trainer.accumulate_grad_batches=0"], r"trainer\.accumulate_grad_batches=0: give a whole number from 1 up"),
-        (["loss.label_smoothing=1.5"], r"loss: label_smoothing must be between 0.0 and 1.0.*; correct its values"),
+        (["loss.label_smoothing=1.5"], r"CrossEntropy: label_smoothing=1.5; give a number from 0 to 1"),
+        (["loss=focal", "loss.class_weights={run: 2}"], r"loss.class_weights: 'run' is not one of the 10 classes"),
+        (["loss.class_weights=balanced", "class_balanced=true"], r"class_balanced=true draws every class .*: leave one out"),
         (["decoder=[]"], r"decoder: not in the configuration, and needed; give it back"),
         (["validation=null"], r"validation: no protocol; give one, as evaluation@validation=one_clip"),
         (["appearance=none"], r"appearance=none: give null for none, or values of its keys"),
@@ -413,10 +435,13 @@ def test_two_devices(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None
 def test_a_recipe_is_scaled_by_the_clips_of_a_step(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """20 videos, 2 batches of 4 accumulated to a step: 6 steps of 4 clips are 3 of 8."""
     recipe = ["base_batch_size=4", "base_lr=0.1", "base_steps=6", "epochs=null", "trainer.accumulate_grad_batches=2"]
-    words = [*recipe, "schedule=multi_step", "schedule.milestones=[0.5]", "trainer.log_every_n_steps=1"]
+    words = [*recipe, "schedule=multi_step", "schedule.milestones=[0.5]", "warmup.epochs=0.4", "trainer.log_every_n_steps=1"]
     outcome = videogn("train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", *words)
     assert outcome.status == 0, outcome.err
-    assert "8 clips a step; lr 0.2 = 0.1 x 8 / 4; 3 steps = 6 x 4 / 8, 1.0 epochs" in outcome.err
+    assert (
+        "8 clips a step; lr 0.2 = 0.1 x 8 / 4; 3 steps = 6 x 4 / 8, 1.0 epochs\nwarm-up: 1 of 3 steps, lr 0.002 to 0.2\n"
+        in outcome.err
+    )
     content = torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)
     assert content["global_step"] == 3
     assert content["videogn"]["config"]["optimizer"]["lr"] == 0.2
@@ -482,3 +507,70 @@ def test_a_part_of_the_users_own(tiny: Sequence[str], trained: Path, tmp_path: P
     refused = call("evaluate", "checkpoint=../run", cwd=tmp_path / "elsewhere")
     assert refused.returncode == 2
     assert "names 'my_package.Scale' under norm._target_, which no file of conf/ does" in refused.stderr
+
+
+def test_a_weighted_focal_loss_with_mixing(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, seen = FocalLoss.forward, []
+    monkeypatch.setattr(FocalLoss, "forward", lambda self, *args: (seen.append(self.weight.tolist()), forward(self, *args))[1])
+    words = ["loss=focal", "loss.class_weights={zoom_in: 3, zoom_out: 0.5}", "mixing.mixup_alpha=0.8", "loss.label_smoothing=0.1"]
+    outcome = videogn("train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", *words)
+    assert outcome.status == 0, outcome.err
+    assert "\nclass weights, least and largest: 0.5 (zoom_out), 3 (zoom_in)\n" in outcome.err
+    content = torch.load(tmp_path / "run/checkpoint/last.ckpt", weights_only=True)
+    assert content["videogn"]["config"]["loss"]["class_weights"] == {"zoom_in": 3, "zoom_out": 0.5}
+    expected = [{"zoom_in": 3, "zoom_out": 0.5}.get(name, 1) for name in content["videogn"]["classes"]]
+    assert len(seen) >= 5
+    assert all(weights == expected for weights in seen)
+    assert not any("weight" in name and not name.startswith("network.") for name in content["state_dict"])
+
+
+def test_rehearsals_take_their_steps_and_leave_nothing(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of training, of validation and of test, where a schedule for one step could not be made; or two batches by heart."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    taken: list[tuple[str, list[int]]] = []
+    for name in ("training", "validation", "test"):
+        step = getattr(VideoClassifier, f"{name}_step")
+
+        def counted(self: VideoClassifier, batch: Any, index: int, step: Any = step, name: str = name) -> Any:
+            taken.append((name, (batch if name == "training" else batch[0]).videos.unique().tolist()))
+            return step(self, batch, index)
+
+        monkeypatch.setattr(VideoClassifier, f"{name}_step", counted)
+    saved: list[Path] = []
+    save = pl.Trainer.save_checkpoint
+    monkeypatch.setattr(
+        pl.Trainer, "save_checkpoint", lambda self, path, *a, **k: (saved.append(path), save(self, path, *a, **k))[1]
+    )
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "callback=[best,lr_monitor,early_stopping]"]
+    outcome = videogn("train", *words, "trainer.fast_dev_run=true")
+    assert outcome.status == 0, outcome.err
+    assert [name for name, _ in taken] == ["training", "validation", "test"]
+    assert outcome.err.endswith("fast_dev_run: training, validation and test take their steps; nothing was written\n")
+    assert saved  # it was tried
+    assert "; 5 steps an epoch; " in outcome.err  # of the training that it stands for
+    taken.clear()
+    outcome = videogn("train", *words, "trainer.overfit_batches=2", "epochs=3")
+    assert outcome.status == 0, outcome.err
+    assert [name for name, _ in taken] == ["training"] * 6
+    assert [videos for _, videos in taken] == [videos for _, videos in taken[:2]] * 3
+    assert re.search(r"overfit_batches=2: loss \d\.\d+, top1 \d\.\d+ in the last epoch; nothing was written\n$", outcome.err)
+    assert outcome.out == ""
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["simple", "pytorch"])
+def test_a_profile_lies_in_the_run_folder(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, name: str
+) -> None:
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "evaluation=one_clip", "report_videos=0", f"trainer.profiler={name}"]
+    outcome = videogn("train", *words, f"out={tmp_path}/run")
+    assert outcome.status == 0, outcome.err
+    profile = (tmp_path / "run/fit-profile.txt").read_text()
+    assert ("run_training_batch" if name == "simple" else "aten::convolution") in profile
+    assert (tmp_path / "run/test-profile.txt").is_file()

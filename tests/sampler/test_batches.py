@@ -143,3 +143,20 @@ def test_steps_of_a_kind_come_in_any_order() -> None:
     assert orders[0] == [int(kinds[batch[0].video]) for batch in EpochBatches(32, 4, 0, kinds=kinds)]
     with pytest.raises(InputError, match="resume: alike was 1 when the checkpoint was written and is 0 now"):
         EpochBatches(32, 4, 0).load_state_dict(batches.state_dict())
+
+
+def test_the_first_batches_come_again_and_again() -> None:
+    """With the clips of epoch 0, and on each rank its part of them."""
+    whole = list(EpochBatches(12, 2, 0))
+    sampler = EpochBatches(12, 2, 0, first=2)
+    assert len(sampler) == 2
+    for _ in range(3):
+        taken = []
+        for batch in sampler:
+            sampler.advance()
+            taken.append(batch)
+        assert taken == whole[:2]
+    assert sampler.epoch == 2
+    assert len(EpochBatches(12, 2, 0, first=100)) == 6
+    ranks = [list(EpochBatches(12, 1, 0, rank=rank, num_ranks=2, first=2)) for rank in range(2)]
+    assert [one + other for one, other in zip(*ranks, strict=True)] == whole[:2]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from videogn.sweep.metric import METRICS, Metric
+from videogn.sweep.metric import LOSS, METRICS, Metric, diverged
 from videogn.training import classifier
 
 # Steps and epochs have rows of their own; the third epoch was validated again after a resumption.
@@ -38,6 +38,22 @@ def test_a_training_that_diverged(tmp_path: Path) -> None:
     assert math.isnan(read(tmp_path, "val/loss", "last", lines) or 0)
     assert read(tmp_path, "val/loss", "best", lines) == 2.5
     assert math.isnan(read(tmp_path, "val/loss", "best", "epoch,val/loss\n1,nan\n") or 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "has"),
+    [
+        ("epoch,train/loss_step\n0,2.5\n1,nan\n", True),
+        ("epoch,train/loss_step,val/loss\n0,inf,\n0,,1.0\n", True),
+        ("epoch,train/loss_step\n0,nan\n1,2.5\n", False),  # it went on with other values
+        ("epoch,val/loss\n0,nan\n", False),
+        ("", False),
+    ],
+)
+def test_a_failure_that_is_a_divergence(tmp_path: Path, lines: str, has: bool) -> None:
+    (tmp_path / "metrics.csv").write_text(lines)
+    assert diverged(tmp_path) == has
+    assert LOSS in classifier.METRICS
 
 
 @pytest.mark.parametrize(

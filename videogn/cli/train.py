@@ -8,6 +8,7 @@ import math
 import os
 import shlex
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
 from videogn.cli.evaluate import stored_configuration
-from videogn.cli.values import check_values
+from videogn.cli.values import REHEARSALS, check_values, is_rehearsal
 from videogn.configuration import instantiate, resolved, run_application
 from videogn.sweep.grid import sweep
 from videogn.types import InputError
@@ -33,6 +34,11 @@ def run(arguments: Sequence[str]) -> int:
     free = {"resume", "num_workers", "report_videos"}
     stored = stored_configuration(arguments, "resume", free, "a run goes on as it began; start another with the new value")
     task = functools.partial(train, arguments)
+    rehearsed = [a for a in arguments if a.startswith(tuple(f"trainer.{key}=" for key in REHEARSALS))]
+    if rehearsed and {"-m", "--multirun"} & set(arguments):
+        raise InputError(
+            f"{rehearsed[0]} with -m: it writes nothing, and a multirun is known by what its jobs wrote; leave -m out"
+        )
     if stored is None:
         return run_application("train", arguments, task, sweep=functools.partial(sweep, arguments, check_values))
     if {"-m", "--multirun"} & set(arguments):
@@ -41,11 +47,24 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def train(arguments: Sequence[str], config: DictConfig) -> int:
-    """Train, test, and write the run folder."""
-    start = time.monotonic()
+    """Train, test, and write the run folder; or rehearse it, and leave nothing behind."""
     check_values(config)
     if config.resume is None and any(word.startswith("cases=") for word in arguments) and "hydra.mode=RUN" not in arguments:
         raise InputError("cases: values of a multirun; add -m")
+    if not is_rehearsal(config):
+        return _train(arguments, config)
+    for key in ("out", "resume"):
+        if config.get(key) is not None:
+            raise InputError(
+                f"{key}={config[key]}: trainer.fast_dev_run and trainer.overfit_batches write nothing; leave {key}= out"
+            )
+    with tempfile.TemporaryDirectory(prefix="videogn_") as folder:
+        config.out = folder
+        return _train(arguments, config)
+
+
+def _train(arguments: Sequence[str], config: DictConfig) -> int:
+    start = time.monotonic()
     if config.get("search") is not None:
         if "hydra.mode=RUN" not in arguments and config.resume is None:
             raise InputError("search: is a multirun; add -m, or hydra.mode=RUN for one training with the values as they are")
@@ -63,17 +82,23 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.sampler.batches import EpochBatches
     from videogn.training.checkpoint import LAST, PREVIOUS, checkpoint_path, read_checkpoint
     from videogn.training.checkpoint_io import SealedCheckpointIO, TorchCheckpointIO
+    from videogn.training.class_weights import describe
     from videogn.training.classifier import METRICS, Optimization, VideoClassifier
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.description import Describe
+    from videogn.training.divergence import StopDivergence
     from videogn.training.fine_tuning import Freeze
     from videogn.training.interrupt import LastCheckpoint, StopTest
+    from videogn.training.loss import FocalLoss
     from videogn.training.precise_statistics import PreciseStatistics
+    from videogn.training.profile import made_profiler
     from videogn.training.progress import TrainingProgress
     from videogn.training.quarantine import Quarantine
     from videogn.training.quiet import guarded, quiet
     from videogn.training.recipe import Recipe
+    from videogn.training.schedule import describe_warmup
     from videogn.training.trained_data import NAME, refuse_other_data, trained_on
+    from videogn.training.weight_averaging import check_statistics
     from videogn.transform.mixing import Mixing
 
     quiet()
@@ -91,6 +116,8 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         seconds_before, peak_before = checkpoint.seconds, checkpoint.peak_memory_bytes
         del checkpoint  # its weights
     max_bad_fraction = bad_fraction(config.dataset)
+    if config.trainer.get("fast_dev_run"):
+        manifest = _without_most(manifest)
     train_split, val_split = manifest.split("train"), manifest.split("val")
     if not len(train_split):
         raise InputError(f"{dataset.name}: no video in split train; there is nothing to learn from")
@@ -117,26 +144,34 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     last = LastCheckpoint(out / "checkpoint" / LAST)
     loggers = _built(config.get("logger"))
     callbacks = [c for c in _built(config.get("callback")) if loggers or type(c).__name__ not in _NEED_A_LOGGER]
+    overfit = config.trainer.get("overfit_batches") or None
+    if overfit:  # there is no validation, and what watches it would complain
+        callbacks = [c for c in callbacks if not str(getattr(c, "monitor", None)).startswith("val/")]
     _check_watched(callbacks, METRICS)
+    check_statistics(network, callbacks)
+    guards = [StopDivergence(out / "checkpoint" / "last.ckpt")] if config.get("stop_when_diverged", True) else []
     progress = TrainingProgress()
     untested = f"trained, and not tested; go on with: videogn train {shlex.quote(f'resume={out}')}"
     trainer = instantiate(
         config.trainer,
         logger=loggers or False,
-        callbacks=[*callbacks, Freeze(frozen), PreciseStatistics(), last, progress, StopTest(untested)],
+        callbacks=[*guards, *callbacks, Freeze(frozen), PreciseStatistics(), last, progress, StopTest(untested)],
         default_root_dir=str(out),
+        profiler=made_profiler(config.trainer.get("profiler"), out),
         **({} if config.get("base_steps") is None else {"max_epochs": -1}),  # how many is known below
     )
 
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and none of the user's
         trainer.strategy.checkpoint_io = SealedCheckpointIO()
 
+    if overfit:
+        trainer.limit_val_batches = 0
     kinds = kinds_of(train_split, config.get("batch_composition", "mixed"))
 
     def batches(rank: int, num_ranks: int) -> EpochBatches:
         labels = train_split.targets() if config.get("class_balanced") else None
         drawn = len(train_split), config.batch_size, config.seed, config.clips_per_video
-        return EpochBatches(*drawn, rank, num_ranks, labels, kinds)
+        return EpochBatches(*drawn, rank, num_ranks, labels, kinds, overfit)
 
     steps_per_epoch = _steps_per_epoch(trainer, len(batches(0, trainer.world_size)))
     clips_a_step = config.batch_size * trainer.world_size * trainer.accumulate_grad_batches
@@ -148,12 +183,16 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
             if given and resume is None:
                 raise InputError(f"{given[0]} and base_lr={config.base_lr}, which sets it; leave one out (base_lr=null)")
             config.optimizer.lr = lr
-        if (steps := recipe.steps(clips_a_step)) is not None:
+        if (steps := recipe.steps(clips_a_step)) is not None and not trainer.fast_dev_run:
             trainer.fit_loop.epoch_loop.max_steps = steps
             trainer.fit_loop.max_epochs = -(-steps // steps_per_epoch)
     num_steps = _num_steps(trainer, steps_per_epoch)
     if config.total_steps is None:
-        config.total_steps = num_steps if num_steps < math.inf else steps_per_epoch * config.epochs
+        # Of a rehearsal those of the training that it stands for.
+        rehearsed = trainer.fast_dev_run or num_steps == math.inf
+        config.total_steps = steps_per_epoch * (config.epochs or 1) if rehearsed else num_steps
+    if config.get("warmup") is not None and config.warmup.steps_per_epoch is None:
+        config.warmup.steps_per_epoch = steps_per_epoch
     stored = resolved(config)
     mixing = instantiate(config.mixing) if config.get("mixing") is not None else Mixing()
 
@@ -162,8 +201,13 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         return {"seconds": seconds, "peak_memory_bytes": max(peak_before, peak_memory_bytes())}
 
     trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), began, costs))
+    loss = instantiate(config.loss)
+    if config.loss.get("class_weights") == "balanced" and config.get("class_balanced"):
+        raise InputError("class_balanced=true draws every class equally often, and loss.class_weights=balanced: leave one out")
+    if isinstance(loss, FocalLoss):
+        loss.weigh(manifest.classes, train_split.targets())
     optimization = Optimization(
-        instantiate(config.loss),
+        loss,
         instantiate(config.optimizer),
         instantiate(config.schedule),
         config.norm_weight_decay,
@@ -178,11 +222,12 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization
     )
     schedule = classifier.configure_optimizers()["lr_scheduler"]["scheduler"]  # Lightning asks later, when the folder is there
-    if getattr(schedule, "total_steps", num_steps) < num_steps:
+    if config.schedule.get("total_steps", num_steps) < num_steps:
         raise InputError(
-            f"total_steps={schedule.total_steps}: the training has {num_steps} steps, and the schedule ends before; give as many "
-            "or more, or null, or fewer epochs"
+            f"total_steps={config.schedule.total_steps}: the training has {num_steps} steps, and the schedule ends before; give "
+            "as many or more, or null, or fewer epochs"
         )
+    warmup = describe_warmup(instantiate(config.get("warmup")), schedule, int(config.total_steps))
     source = TrainingSource(instantiate(config.sampler), instantiate(config.transform), batches, config.seed)
     decoder = read_decoder(config.decoder, dataset)  # it says which it is: not before a line of error
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers, source)
@@ -208,12 +253,23 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
         _log.info("%s: %s; %s; %s", name, size, steps, shown(out))
         if recipe is not None:
             _log.info("%s", recipe.describe(clips_a_step, steps_per_epoch))
+        if warmup:
+            _log.info("%s", warmup)
+        if isinstance(loss, FocalLoss) and loss.weight is not None:
+            _log.info("%s", describe(loss.weight, manifest.classes))
 
     with guarded(config.batch_size, config.clip_length, config.crop_size):
         with last.listening():
             trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
         fit_seconds = costs()["seconds"]
+        if overfit:
+            learned = ", ".join(f"{key} {float(trainer.callback_metrics[f'train/{key}_epoch']):.3f}" for key in ("loss", "top1"))
+            _log.info("overfit_batches=%d: %s in the last epoch; nothing was written", overfit, learned)
+            return 0
         trainer.test(classifier, datamodule=data, verbose=False)
+    if trainer.fast_dev_run:
+        _log.info("fast_dev_run: training, validation and test take their steps; nothing was written")
+        return 0
     if trainer.is_global_zero:
         (out / "checkpoint" / PREVIOUS).unlink(missing_ok=True)
         if classifier.dead:
@@ -238,6 +294,13 @@ def _built(parts: Any) -> list[Any]:
     return [instantiate(part) for part in (parts or {}).values() if part is not None]
 
 
+def _without_most(manifest: Any) -> Any:
+    """All videos of train, and one of each of the others: the score of a split needs every video of it."""
+    one = {entry.split: row for row, entry in reversed(list(enumerate(manifest.entries)))}
+    kept = [entry for row, entry in enumerate(manifest.entries) if entry.split == "train" or one[entry.split] == row]
+    return type(manifest)(manifest.root, kept, manifest.classes)
+
+
 def _check_watched(callbacks: Sequence[Any], metrics: Sequence[str]) -> None:
     """Raises InputError: a callback watches a metric that there is none of, as Lightning would say after the first epoch."""
     if not all(type(callback).__module__.startswith(("lightning.", "videogn.")) for callback in callbacks):
@@ -251,7 +314,7 @@ def _steps_per_epoch(trainer: Any, num_batches: int) -> int:
     """The optimiser's."""
     if trainer.accumulate_grad_batches < 1:
         raise InputError(f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}: give a whole number from 1 up")
-    limit = trainer.limit_train_batches
+    limit = 1.0 if trainer.fast_dev_run else trainer.limit_train_batches
     num_batches = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
     return -(-num_batches // trainer.accumulate_grad_batches)
 

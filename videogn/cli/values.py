@@ -24,6 +24,8 @@ _LOWEST = {
 
 _BYTES = {"": 1, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
 
+REHEARSALS = ("fast_dev_run", "overfit_batches")  # of the trainer
+
 _COUNTS_OR_NULL = ("epochs", "base_batch_size", "base_steps", "total_steps")
 
 
@@ -65,7 +67,7 @@ def check_values(config: DictConfig) -> None:
         raise InputError(f"target_fps={fps}: give frames per second, or null for each video's own")
     if not is_count(videos := config.get("report_videos", 0), 0):
         raise InputError(f"report_videos={videos}: give a whole number from 0 up")
-    for key in ("class_balanced", "norm_weight_decay"):
+    for key in ("class_balanced", "norm_weight_decay", "stop_when_diverged"):
         if not isinstance(config.get(key, False), bool):
             raise InputError(f"{key}={config[key]}: give true or false")
     composition = config.get("batch_composition", "mixed")
@@ -91,6 +93,23 @@ def check_values(config: DictConfig) -> None:
         if len(numbers) != 3 or not all(isinstance(n, (int, float)) and (key == "mean" or n > 0) for n in numbers):
             rule = "three numbers" if key == "mean" else "three numbers above 0"
             raise InputError(f"{key}={value}: give {rule}, for R, G and B on the 0..255 scale, as {key}=[114.75,114.75,114.75]")
+
+
+def is_rehearsal(config: DictConfig) -> bool:
+    """Whether a training is only tried, so that nothing of it may be taken for a result.
+
+    Raises:
+        InputError: so many batches are none, or both ways of it are wanted.
+    """
+    trainer = config.get("trainer") or {}
+    for key in REHEARSALS:
+        value = trainer.get(key, 0)
+        if not (is_count(value, 0) or (key == "fast_dev_run" and isinstance(value, bool))):
+            raise InputError(f"trainer.{key}={value}: give a whole number of batches")
+    wanted = [key for key in REHEARSALS if trainer.get(key, 0)]
+    if len(wanted) > 1:
+        raise InputError("trainer.fast_dev_run and trainer.overfit_batches: two ways to rehearse; leave one out")
+    return bool(wanted)
 
 
 def _check_recipe(config: DictConfig) -> None:

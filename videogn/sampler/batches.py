@@ -38,6 +38,7 @@ class EpochBatches:
         labels: the class of every video, to balance by; None takes the videos as they are.
         kinds: something of every video, such as its class or its source: a step is of one kind, but where those of an epoch run
             out and the next begin. None mixes them.
+        first: only so many batches, the first of epoch 0, again in every epoch, with the same clips; None takes all.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class EpochBatches:
         num_ranks: int = 1,
         labels: Int64[np.ndarray, " V"] | None = None,
         kinds: Int64[np.ndarray, " V"] | None = None,
+        first: int | None = None,
     ) -> None:
         self._num_videos = num_videos
         self._batch_size = batch_size
@@ -59,6 +61,7 @@ class EpochBatches:
         self._num_ranks = num_ranks
         self._labels = labels
         self._kinds = kinds
+        self._first = first
         self.epoch = 0
         self.consumed = 0  # batches of this epoch that training has taken
         if len(self) == 0:
@@ -70,7 +73,8 @@ class EpochBatches:
 
     def __len__(self) -> int:
         """Batches in an epoch, wherever in it this object stands."""
-        return self._num_videos * self._clips_per_video // (self._batch_size * self._num_ranks)
+        whole = self._num_videos * self._clips_per_video // (self._batch_size * self._num_ranks)
+        return whole if self._first is None else min(whole, self._first)
 
     def __iter__(self) -> Iterator[list[ClipKey]]:
         if self.consumed == len(self):
@@ -97,7 +101,8 @@ class EpochBatches:
 
     def _keys(self) -> list[ClipKey]:
         """Those of the epoch, in its order; a video that is drawn again has the clips behind those of before."""
-        rng = np.random.default_rng([self._seed, self.epoch])
+        epoch = self.epoch if self._first is None else 0
+        rng = np.random.default_rng([self._seed, epoch])
         drawn: Counter[int] = Counter()
         keys = []
         videos = rng.permutation(self._num_videos) if self._labels is None else _balanced(self._labels, rng)
@@ -107,7 +112,7 @@ class EpochBatches:
         for video in videos.tolist():
             first = drawn[video] * self._clips_per_video
             drawn[video] += 1
-            keys += [ClipKey(self.epoch, video, first + clip) for clip in range(self._clips_per_video)]
+            keys += [ClipKey(epoch, video, first + clip) for clip in range(self._clips_per_video)]
         if self._kinds is not None:
             step = self._batch_size * self._num_ranks
             keys = [key for start in rng.permutation(len(self)).tolist() for key in keys[start * step : (start + 1) * step]]

@@ -15,7 +15,7 @@ from rich.table import Table
 from videogn.sweep.job import TOLD_TO_END, Job, State, named
 from videogn.sweep.journal import Journal, Trial
 from videogn.sweep.ledger import is_sweep, read_jobs, write_jobs
-from videogn.sweep.metric import Metric
+from videogn.sweep.metric import Metric, diverged
 from videogn.sweep.run import JobLauncher, OneByOne, print_whole, status_text
 from videogn.sweep.space import Space
 from videogn.types import Findings
@@ -121,7 +121,8 @@ class Trials:
                 self._say(f"{self._title(trial)}  stopped{took}")
             else:
                 if not _goes_on(job):
-                    self._tell(trial, None)
+                    # To have diverged is an outcome, the worst: a failed trial would teach the sampler nothing.
+                    self._tell(trial, math.nan if diverged(job.folder) else None)
                 self._say(f"{self._title(trial)}  failed with {status_text(failure['status'])}: {failure['message']}{took}")
         self._write()
 

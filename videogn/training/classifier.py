@@ -89,8 +89,10 @@ class VideoClassifier(pl.LightningModule):
         self._validation = validation
         self._batch_size = batch_size
         self._optimization = optimization
-        self._train_loss = MeanMetric()
-        self._train_top1 = MeanMetric()
+        self.loss: Tensor | None = None  # of the latest batch, before any scaling; None where it had no clips
+        # Not to leave out the losses that are no numbers; and looking for them would wait for the device at every step.
+        self._train_loss = MeanMetric(nan_strategy="disable")
+        self._train_top1 = MeanMetric(nan_strategy="disable")
         self._collectors: list[ViewCollector] = []
 
     def forward(self, inputs: Float[Tensor, "N 3 T H W"]) -> Float[Tensor, "N K"]:
@@ -109,6 +111,9 @@ class VideoClassifier(pl.LightningModule):
         assert self._optimization is not None, "this classifier was made for testing"
         return self._optimization
 
+    def on_train_start(self) -> None:
+        self.optimization.loss.to(self.device)  # class weights; it is no part of the network, nor of its state
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch.
 
@@ -116,13 +121,14 @@ class VideoClassifier(pl.LightningModule):
         accuracy. Of a clip mixed 0.7 to 0.3 each of the two classes counts as much as there is of it, so train/top1 stays
         below 1 however good the network is.
         """
+        self.loss = None
         for dead in batch.dead:
             self.optimization.quarantine.add(dead, self.print)
         # Dropout and mixing are keyed by (seed, batch, rank), as clips are by their keys: a resumed run draws what the first
         # would have.
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(hash((self.optimization.seed, step, self.global_rank)))
-        others_wait = self._norms_meet() and self.trainer.strategy.reduce_boolean_decision(len(batch.clips) > 0, all=False)
+        others_wait = self.norms_meet and self.trainer.strategy.reduce_boolean_decision(len(batch.clips) > 0, all=False)
         if not len(batch.clips):
             # All videos of the batch are dead. Where the norms of other ranks wait, forward and backward in the order of the
             # layers, a batch of no clips runs through; else it is a zero with a gradient for every parameter, as DDP wants.
@@ -135,6 +141,7 @@ class VideoClassifier(pl.LightningModule):
             inputs, labels = mixing(inputs, labels, len(self.classes), self.optimization.seed, step, self.global_rank)
         logits = self(inputs)
         loss = self.optimization.loss(logits, labels)
+        self.loss = loss.detach()
         self._train_top1(answered_share(logits.detach(), labels))
         count = len(batch.labels)
         # Metric objects meet the other ranks once an epoch; a rank whose batch is dead need not answer at every step.
@@ -192,7 +199,9 @@ class VideoClassifier(pl.LightningModule):
             raise InputError(f"schedule: {error}; correct its values") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _norms_meet(self) -> bool:
+    @property
+    def norms_meet(self) -> bool:
+        """Whether a forward pass in training waits for the other ranks."""
         return self.trainer.world_size > 1 and any(getattr(m, "meets_other_ranks", False) for m in self.network.modules())
 
     def _score(self, batches: Sequence[Batch]) -> None:

@@ -23,12 +23,15 @@ _ECHO_SECONDS = 1.0
 _SAVE_SECONDS = 600.0
 
 
-class LastCheckpoint(Checkpoint):  # of whose kind Lightning calls last at the end of an epoch: it holds what they decided there
+class LastCheckpoint(Checkpoint):
     """Writes `path` when training is told to stop (Ctrl-C, SIGTERM), after every epoch's last step, after its validation, and
     every ten minutes at the end of a step.
 
     A first signal waits for the step to end, so that no half-made update is saved; a second one ends the process at once. SIGTERM
     again within a second is none: the kernel tells of the end of a parent once for each of its threads.
+    To Lightning it is a Checkpoint, and so comes behind the callbacks that watch a metric: else what it writes at the end of an
+    epoch would not have what early stopping made of that epoch, and a resumed run would wait for one more.
+
     With gradient accumulation it waits for the optimiser's step. All ranks save and stop after the same step.
     """
 
@@ -102,7 +105,7 @@ class LastCheckpoint(Checkpoint):  # of whose kind Lightning calls last at the e
             return
         # One question to the other ranks a step: what it is about, they say only where there is something.
         is_due = self._signum != 0 or time.monotonic() - self._saved >= _SAVE_SECONDS
-        if _on_any_rank(trainer, is_due) or trainer.is_last_batch:
+        if on_any_rank(trainer, is_due) or trainer.is_last_batch:
             self._stopping = self._told(trainer)
             self._save(trainer)
 
@@ -124,7 +127,7 @@ class LastCheckpoint(Checkpoint):  # of whose kind Lightning calls last at the e
         self._stop()
 
     def _told(self, trainer: pl.Trainer) -> bool:
-        return _on_any_rank(trainer, self._signum != 0)
+        return on_any_rank(trainer, self._signum != 0)
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self._path)
@@ -175,7 +178,8 @@ class StopTest(pl.Callback):
         raise Stopped(signum, self._message)
 
 
-def _on_any_rank(trainer: pl.Trainer, here: bool) -> bool:
+def on_any_rank(trainer: pl.Trainer, here: bool) -> bool:
+    """Whether it is so on one rank at least; every rank asks."""
     return here if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(here, all=False)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from videogn.training.datamodule import CANNOT_HAND_OVER
-from videogn.types import Findings, OutOfMemory, StorageError
+from videogn.types import Findings, InputError, OutOfMemory, StorageError
 
 
 def quiet() -> None:
@@ -23,6 +23,9 @@ def quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*The dirpath has changed from.*",
         ".*srun.*",
+        "The PyTorch Profiler default schedule will be overridden.*",  # it takes what steps there are
+        ".*Profiler clears events at the end of each cycle.*",
+        r"The epoch parameter in `scheduler\.step\(\)`.*",  # older SequentialLRs give it themselves
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
@@ -30,7 +33,8 @@ def quiet() -> None:
 
 @contextmanager
 def guarded(batch_size: int, clip_length: int, crop_size: int) -> Iterator[None]:
-    """Turns torch's out-of-memory errors into OutOfMemory, and the end of a loader's worker, or its fault, into Findings."""
+    """Turns torch's out-of-memory errors into OutOfMemory, the end of a loader's worker, or its fault, into Findings, and an
+    operation that is not deterministic, where that is asked for, into InputError."""
     try:
         yield
     except StorageError as error:  # from a worker, the loader puts its traceback before the message
@@ -39,6 +43,11 @@ def guarded(batch_size: int, clip_length: int, crop_size: int) -> Iterator[None]
         text = str(error)
         if text.startswith("DataLoader worker"):
             raise Findings(_worker_ended(error)) from None
+        if (operation := text.partition(" does not have a deterministic implementation, but you set"))[1]:
+            raise InputError(
+                f"trainer.deterministic=true: {operation[0]} does not have a deterministic implementation here; "
+                "trainer.deterministic=warn runs it all the same and says so"
+            ) from None
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in text:
             raise
         peak = f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_available() else ""
