@@ -277,18 +277,6 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-def test_killed_after_an_early_stop_trains_no_more(data: Path, recorder: Recorder, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    early = ["callback=[best,early_stopping]", "callback.early_stopping.patience=1", "+callback.early_stopping.min_delta=9"]
-    assert run([*arguments(data, out), "epochs=4", *early]) == 0  # the first epoch is the best for ever
-    assert len(recorder.videos) == 2 * STEPS_PER_EPOCH
-    (out / "result.json").unlink()  # as if it had been killed in the test
-    recorder.videos.clear()
-    assert run([f"resume={out}"]) == 0
-    assert recorder.videos == []
-    assert (out / "result.json").is_file()
-
-
 def test_every_seed_and_step_drops_its_own(data: Path, recorder: Recorder, tmp_path: Path) -> None:
     for seed in (0, 1):
         assert run([*arguments(data, tmp_path / str(seed)), "epochs=1", f"seed={seed}"]) == 0
