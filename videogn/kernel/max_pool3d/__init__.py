@@ -18,7 +18,7 @@ def max_pool3d(x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding:
     """The maximum over windows: torch.nn.functional.max_pool3d, values and gradients alike to the last bit.
 
     torch keeps for the backward pass the input and, as int64, where in its (T, H, W) each maximum lies: I3D-R50 at 8 x 224 x 224
-    in bf16 comes down from 283 to 228 MiB a clip where only the distance from the window's first position is kept, in as many
+    in bf16 comes down from 283 to 229 MiB a clip where only the distance from the window's first position is kept, in as many
     bytes as the largest needs.
 
     Args:
