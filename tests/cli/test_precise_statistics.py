@@ -33,10 +33,15 @@ def test_training_is_the_same_and_the_checkpoint_holds_what_was_tested(
     assert outcome.status == 0, outcome.err
 
     calls: list[tuple[str, int]] = []
-    moments, validation_step = precise_statistics.moments, VideoClassifier.validation_step
+    moments = precise_statistics.moments
+    training_step, validation_step = VideoClassifier.training_step, VideoClassifier.validation_step
 
     def make(network: Any, layers: Any, inputs: Any) -> Any:
         return moments(network, layers, (called("make", x) for x in inputs))
+
+    def train(self: VideoClassifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        called("train", None)
+        return training_step(self, batch, batch_idx)
 
     def validate(self: VideoClassifier, batch: Any, batch_idx: int) -> None:
         called("validate", None)
@@ -50,17 +55,20 @@ def test_training_is_the_same_and_the_checkpoint_holds_what_was_tested(
 
     raise_at = 0
     monkeypatch.setattr(precise_statistics, "moments", make)
+    monkeypatch.setattr(VideoClassifier, "training_step", train)
     monkeypatch.setattr(VideoClassifier, "validation_step", validate)
     outcome = videogn("train", *common, "norm.precise_batches=3", f"out={precise}")
     assert outcome.status == 0, outcome.err
-    # Three batches of four clips before each of two validations of three batches.
-    assert calls == 2 * [*3 * [("make", 4)], *3 * [("validate", 0)]]
+    # Three batches of four clips after the last of five steps, and before the three batches of each validation.
+    assert calls == 2 * [*5 * [("train", 0)], *3 * [("make", 4)], *3 * [("validate", 0)]]
     before, after = weights(averaged), weights(precise)
     running = {name for name in before if "running" in name}
     assert all(torch.equal(before[name], after[name]) for name in before.keys() - running)
     assert not any(torch.equal(before[name], after[name]) for name in running)
 
-    for stopped, raise_at in ((tmp_path / "while_they_are_made", 8), (tmp_path / "in_the_last_validation", 11)):
+    in_the_second_epoch = {"in_a_step": 13, "while_they_are_made": 18, "in_the_validation": 21}
+    for name, raise_at in in_the_second_epoch.items():
+        stopped = tmp_path / name
         calls.clear()
         assert videogn("train", *common, "norm.precise_batches=3", f"out={stopped}").status == 130
         raise_at = 0

@@ -105,11 +105,18 @@ class ClipData(pl.LightningDataModule):
         return loader_bytes(max(training, of_batch(protocols), of_batch((self._validation,))), self._num_workers)
 
     def train_dataloader(self) -> TrainingLoader:
+        return self._training_loader(self.training_place)
+
+    def first_training_batches(self) -> TrainingLoader:
+        """The training's batches from its first epoch on, also in a training that is resumed later."""
+        return self._training_loader(None)
+
+    def _training_loader(self, place: dict[str, int] | None) -> TrainingLoader:
         source = self._training
         assert source is not None, "this data was made for testing"
         batches = source.batches(*self._rank())
-        if self.training_place is not None:
-            batches.load_state_dict(self.training_place)
+        if place is not None:
+            batches.load_state_dict(place)
         clips = TrainingClips(self.manifest.split("train"), self._decoder, source.sampler, source.transform, source.seed)
         return TrainingLoader(
             clips,

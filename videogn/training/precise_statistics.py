@@ -44,7 +44,7 @@ class PreciseStatistics(pl.Callback):
             return
         # What is drawn meanwhile (dropout before a norm) is the same in a resumed run; every step of training seeds anew.
         torch.manual_seed(classifier.optimization.seed + trainer.global_rank)
-        loader = trainer.datamodule.train_dataloader()  # pyright: ignore[reportAttributeAccessIssue]
+        loader = trainer.datamodule.first_training_batches()  # pyright: ignore[reportAttributeAccessIssue]
         batches = islice(loader, max(layer.precise_batches for layer in layers))
         inputs = (classifier.inputs(trainer.strategy.batch_to_device(batch)) for batch in batches if len(batch.clips))
         with torch.no_grad(), trainer.precision_plugin.forward_context():
