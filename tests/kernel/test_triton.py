@@ -184,9 +184,8 @@ def test_fewer_axes(shape: tuple[int, ...]) -> None:
 
 
 @runs_kernels
-@pytest.mark.parametrize("tail", [(False, None), (False, "silu"), (True, "relu")], ids=str)
+@pytest.mark.parametrize("tail", [(False, None), (True, "relu")], ids=str)
 @pytest.mark.parametrize("layout", FORMATS)
-@pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # of numpy, in lanes that are not stored; sigmoid is then 0
 @settings(deadline=None, max_examples=2)
 @given(
     num_clips=st.integers(2, 3),
