@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")  # nosec B108 # its size is asked, nothing is written
 
 
 def loader_bytes(batch_bytes: int, num_workers: int, prefetch_factor: int = 2) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 
 from videogn.types import InputError
 
+_MAX_BYTES = 2**30  # ten million videos; a device such as /dev/zero has no end
+
 
 def read_text(path: str | int | Path, what: str) -> str:
     """All of a file, with its line breaks as they are; names that are not UTF-8 as Python reads them from a disk.
@@ -19,9 +21,12 @@ def read_text(path: str | int | Path, what: str) -> str:
         what: the file is, in messages.
     """
     try:
-        content = Path(str(path)).read_bytes()
+        with Path(str(path)).open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot read the {what}: {error.strerror}; correct the path") from None
+    if len(content) > _MAX_BYTES:
+        raise InputError(f"{path}: more than {_MAX_BYTES >> 20} MiB, which no {what} has; correct the path")
     return text_of(content, path, what)
 
 

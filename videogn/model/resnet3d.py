@@ -15,6 +15,8 @@ from videogn.types import InputError
 
 Window = tuple[Size, Size, Size]
 
+_MAX_DEPTH = 1000  # of a stage; the deepest of ResNet-152 has 36
+
 
 class ResNet3D(VideoNetwork):
     """conv1, pool1, res2, pool2, res3, res4, ..., then the average over (T, H, W), dropout and a linear layer.
@@ -149,6 +151,8 @@ def _per_stage(name: str, values: Sequence[int], depths: Sequence[int]) -> list[
 
 def _temporal_kernels(kernels: int | Sequence[int | Sequence[int]], depths: Sequence[int]) -> list[list[int]]:
     """t of every block of every stage."""
+    if any(depth > _MAX_DEPTH for depth in depths):
+        raise InputError(f"ResNet3D: depths={list(depths)}; give at most {_MAX_DEPTH} blocks a stage")
     stages = [kernels] * len(depths) if isinstance(kernels, int) else kernels
     blocks = [[stage] * depth if isinstance(stage, int) else list(stage) for stage, depth in zip(stages, depths, strict=False)]
     if len(stages) != len(depths) or [len(stage) for stage in blocks] != list(depths):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from videogn.configuration import checked, group_targets, instantiate
 from videogn.export.bundle import PARTS
@@ -47,13 +49,47 @@ def load_network(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module
     Raises:
         InputError: the weights are not of this network.
     """
+    _check_size(checkpoint, config)
     network = build_network(config, len(checkpoint.classes))
+    _take(network, checkpoint)
+    return network.eval()
+
+
+def _check_size(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Raises InputError where the configuration describes another network than the weights are of, before that has taken memory.
+
+    A file may say a million layers, or a million channels.
+    """
+    left = 4 * len(checkpoint.weights) + 100  # some networks are made with other norms first
+
+    def count(module: nn.Module, name: str, parameter: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise InputError(
+                f"{checkpoint.path}: its model configuration has many more layers than its {len(checkpoint.weights)} weights; "
+                "it is damaged"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            network = build_network(config, len(checkpoint.classes))
+    except (NotImplementedError, RuntimeError):  # a class of the user's that needs values to be made
+        return
+    finally:
+        handle.remove()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*copying from a non-meta parameter.*")
+        _take(network, checkpoint)
+
+
+def _take(network: nn.Module, checkpoint: Checkpoint) -> None:
     try:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         reason = (str(error).splitlines() or ["?"])[-1].strip()
         raise InputError(f"{checkpoint.path}: its weights do not fit its model configuration: {reason}") from None
-    return network.eval()
 
 
 def load(path: str | Path, device: str = "auto", batch_size: int | None = None, trust: bool = False) -> Classifier:

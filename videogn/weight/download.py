@@ -98,7 +98,8 @@ def _receive(url: str, part: Path) -> None:
     """
     have = part.stat().st_size if part.exists() else 0
     try:
-        response = urllib.request.urlopen(_request(url, part, have), timeout=30)
+        # The schemes are those of `_place`, and a redirection stays with http and ftp.
+        response = urllib.request.urlopen(_request(url, part, have), timeout=30)  # nosec B310
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise

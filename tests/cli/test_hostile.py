@@ -1,0 +1,107 @@
+"""Files that were made to fill the memory or to reach beyond their folder are refused in one line, before they do.
+
+That none of them runs code: test_evaluate_predict_export.py, tests/weight/test_read.py and test_inert.py, tests/export.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from videogn.dataset import text
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Those that open a checkpoint."""
+    return [["evaluate", f"checkpoint={path}"], ["predict", str(path), "x.mp4"], ["export", f"checkpoint={path}"]]
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_its_size(videogn: Callable, trained: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "x.ckpt"
+    with (
+        zipfile.ZipFile(trained / "checkpoint/last.ckpt") as whole,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file,
+    ):
+        for record in whole.infolist():
+            size = record.file_size
+            file.writestr(record.filename, bytes(size) if "/data/" in record.filename else whole.read(record))
+    assert packed.stat().st_size < (trained / "checkpoint/last.ckpt").stat().st_size / 4
+    for command in (*commands(packed), ["train", f"resume={packed}"]):
+        assert "cannot be read as a checkpoint" in videogn(*command).refusal()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depths": [1, 1, 10**11]}, "give at most 1000 blocks a stage"),
+        ({"depths": [1, 1, 1000]}, "its model configuration has many more layers than its "),
+        ({"widths": [32, 64, 10**5 * 32]}, "its weights do not fit its model configuration: "),
+    ],
+    ids=["blocks", "layers", "channels"],
+)
+def test_a_checkpoint_that_describes_a_huge_network(
+    videogn: Callable, trained: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    content = torch.load(trained / "checkpoint/last.ckpt", weights_only=True)
+    content["videogn"]["config"]["model"].update(change)
+    torch.save(content, tmp_path / "x.ckpt")
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for command in commands(tmp_path / "x.ckpt"):
+        assert message in videogn(*command).refusal()
+    assert time.monotonic() - start < 60
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 1024, "kilobytes: it has 3.2 million channels"
+
+
+def test_a_graph_whose_weights_lie_outside_its_folder(videogn: Callable, tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    (tmp_path / "secret").write_bytes(bytes(4))
+    (tmp_path / "folder").mkdir()
+    weight = numpy_helper.from_array(torch.zeros(1).numpy(), "w")
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for place in ("../secret", str(tmp_path / "secret"), "link"):
+        del weight.external_data[:]
+        entry = weight.external_data.add()
+        entry.key, entry.value = "location", place
+        graph = helper.make_graph(
+            [helper.make_node("Add", ["clips", "w"], ["scores"])],
+            "graph",
+            [helper.make_tensor_value_info("clips", TensorProto.FLOAT, [1])],
+            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1])],
+            [weight],
+        )
+        (tmp_path / "folder/link").unlink(missing_ok=True)
+        (tmp_path / "folder/link").symlink_to(tmp_path / "secret")
+        (tmp_path / "folder/x.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+        assert "x.onnx" in videogn("predict", str(tmp_path / "folder/x.onnx"), "x.mp4").refusal()
+    assert onnx.__version__
+
+
+def test_a_header_that_says_to_be_huge(videogn: Callable, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"videogn": {}}))
+    (tmp_path / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    for command in commands(tmp_path):
+        assert "damaged, or without videogn's configuration" in videogn(*command).refusal()
+
+
+@pytest.mark.parametrize("key", ["dataset.path", "dataset.classes"])
+def test_a_list_without_an_end(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setattr(text, "_MAX_BYTES", 2**21)
+    shutil.copy(trained / "manifest.csv", tmp_path / "manifest.csv")
+    places = {"dataset.path": f"{tmp_path}/manifest.csv", key: "/dev/zero"}
+    words = [word for word in tiny if not word.startswith("dataset.")]
+    refusal = videogn("train", *words, "dataset=manifest", *(f"{k}={v}" for k, v in places.items())).refusal()
+    assert "/dev/zero: more than 2 MiB, which no " in refusal
