@@ -53,6 +53,8 @@ LIBRARY_FOLDERS = {"optimizer", "schedule", "loss", "trainer", "logger", "callba
 EXCEPTIONS = {
     "callback/ema.yaml": "videogn.training.weight_averaging.",
     "logger/csv.yaml": "videogn.training.metrics_file.",
+    "logger/mlflow.yaml": "videogn.training.tracking.",
+    "logger/wandb.yaml": "videogn.training.tracking.",
     "loss/cross_entropy.yaml": "videogn.training.loss.",
     "loss/focal.yaml": "videogn.training.loss.",
     **{f"schedule/{name}.yaml": "videogn.training.schedule." for name in ("constant", "cosine", "multi_step", "polynomial")},

@@ -57,7 +57,7 @@ examples
 `videogn COMMAND --help` shows what can be set.
 RUN is a run folder, for instance runs/train/motion_resnet3d_tiny_group_norm/<time>.
 exit status: 0 done; 1 done with findings (bad files, a failed proof, failed jobs), diverged, or out of memory; 2 bad input;
-130 Ctrl-C; 143 SIGTERM"""
+130 Ctrl-C; 143 SIGTERM; 138 SIGUSR1, with which a cluster may warn a training"""
 )
 
 

@@ -75,8 +75,8 @@ def finish(
     timing: Mapping[str, float],
     peak_memory: int,
     num_devices: int,
-) -> None:
-    """Write result.json, scores.npz and report.html into `out`, and print the table.
+) -> dict[str, Any]:
+    """Write result.json, scores.npz and report.html into `out`, and print the table; returns what is in result.json.
 
     Args:
         command_line: the command, and what stood behind it.
@@ -122,6 +122,7 @@ def finish(
     shown_by = classifier_of(classifier.network.eval(), config, classifier.classes, data.device, decoder=data.decoder)
     written = Result(facts, relative, labels, list(tested.classes), classifier.test_scores)
     write_page(out, config.get("report_videos", 0), classifier=shown_by, result=written)
+    return facts
 
 
 def _chose_on_val(config: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
+from videogn.cli.began import began
 from videogn.cli.evaluate import stored_configuration
 from videogn.cli.values import REHEARSALS, check_values, is_rehearsal
 from videogn.configuration import instantiate, resolved, run_application
@@ -51,15 +52,20 @@ def train(arguments: Sequence[str], config: DictConfig) -> int:
     check_values(config)
     if config.resume is None and any(word.startswith("cases=") for word in arguments) and "hydra.mode=RUN" not in arguments:
         raise InputError("cases: values of a multirun; add -m")
-    if not is_rehearsal(config):
-        return _train(arguments, config)
+    try:
+        return _rehearsed(arguments, config) if is_rehearsal(config) else _train(arguments, config)
+    finally:
+        os.environ.pop(_OUT, None)  # or the next training that this program starts would write there
+
+
+def _rehearsed(arguments: Sequence[str], config: DictConfig) -> int:
     for key in ("out", "resume"):
         if config.get(key) is not None:
             raise InputError(
                 f"{key}={config[key]}: trainer.fast_dev_run and trainer.overfit_batches write nothing; leave {key}= out"
             )
     with tempfile.TemporaryDirectory(prefix="videogn_") as folder:
-        config.out = folder
+        config.out, config.logger = folder, None
         return _train(arguments, config)
 
 
@@ -97,6 +103,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.quiet import guarded, quiet
     from videogn.training.recipe import Recipe
     from videogn.training.schedule import describe_warmup
+    from videogn.training.tracking import log_results, tracked
     from videogn.training.trained_data import NAME, refuse_other_data, trained_on
     from videogn.training.weight_averaging import check_statistics
     from videogn.transform.mixing import Mixing
@@ -107,12 +114,12 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         _log.info("%s is there: this run is finished; videogn evaluate tests it again", finished)
         return 0
     dataset, manifest = read_data(config.dataset)
-    began, seconds_before, peak_before = ("train", *arguments), 0.0, 0
+    command, seconds_before, peak_before = ("train", *arguments), 0.0, 0
     if resume is not None:
         checkpoint = read_checkpoint(resume)
         refuse_other_data(checkpoint, manifest)
         # A resumed run is repeated by the words that it began with, and has cost what it did until then as well.
-        began = checkpoint.command_line or began
+        command = checkpoint.command_line or command
         seconds_before, peak_before = checkpoint.seconds, checkpoint.peak_memory_bytes
         del checkpoint  # its weights
     max_bad_fraction = bad_fraction(config.dataset)
@@ -200,7 +207,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         seconds = seconds_before + time.monotonic() - start
         return {"seconds": seconds, "peak_memory_bytes": max(peak_before, peak_memory_bytes())}
 
-    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), began, costs))
+    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), command, costs))
     loss = instantiate(config.loss)
     if config.loss.get("class_weights") == "balanced" and config.get("class_balanced"):
         raise InputError("class_balanced=true draws every class equally often, and loss.class_weights=balanced: leave one out")
@@ -258,34 +265,38 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         if isinstance(loss, FocalLoss) and loss.weight is not None:
             _log.info("%s", describe(loss.weight, manifest.classes))
 
-    with guarded(config.batch_size, config.clip_length, config.crop_size):
-        with last.listening():
-            trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
-        fit_seconds = costs()["seconds"]
-        if overfit:
-            learned = ", ".join(f"{key} {float(trainer.callback_metrics[f'train/{key}_epoch']):.3f}" for key in ("loss", "top1"))
-            _log.info("overfit_batches=%d: %s in the last epoch; nothing was written", overfit, learned)
+    with tracked(loggers, stored):
+        with guarded(config.batch_size, config.clip_length, config.crop_size):
+            with last.listening():
+                trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
+            fit_seconds = costs()["seconds"]
+            if overfit:
+                learned = ", ".join(
+                    f"{key} {float(trainer.callback_metrics[f'train/{key}_epoch']):.3f}" for key in ("loss", "top1")
+                )
+                _log.info("overfit_batches=%d: %s in the last epoch; nothing was written", overfit, learned)
+                return 0
+            trainer.test(classifier, datamodule=data, verbose=False)
+        if trainer.fast_dev_run:
+            _log.info("fast_dev_run: training, validation and test take their steps; nothing was written")
             return 0
-        trainer.test(classifier, datamodule=data, verbose=False)
-    if trainer.fast_dev_run:
-        _log.info("fast_dev_run: training, validation and test take their steps; nothing was written")
-        return 0
-    if trainer.is_global_zero:
-        (out / "checkpoint" / PREVIOUS).unlink(missing_ok=True)
-        if classifier.dead:
-            _log.warning(
-                "%d training video%s could not be read: skipped, and listed in %s",
-                len(classifier.dead),
-                "s" if len(classifier.dead) > 1 else "",
-                shown(out / "quarantine.csv"),
-            )
-        cost = costs()
-        timing = {"fit_seconds": fit_seconds, "test_seconds": cost["seconds"] - fit_seconds, "total_seconds": cost["seconds"]}
-        if progress.rates:
-            timing["train_clips_per_second"] = statistics.median(progress.rates)
-        seen = len(trained_on(manifest, data.test_split))
-        tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder, trainer.strategy.root_device)
-        finish(began, out, stored, tested, classifier, timing, int(cost["peak_memory_bytes"]), trainer.world_size)
+        if trainer.is_global_zero:
+            (out / "checkpoint" / PREVIOUS).unlink(missing_ok=True)
+            if classifier.dead:
+                _log.warning(
+                    "%d training video%s could not be read: skipped, and listed in %s",
+                    len(classifier.dead),
+                    "s" if len(classifier.dead) > 1 else "",
+                    shown(out / "quarantine.csv"),
+                )
+            cost = costs()
+            timing = {"fit_seconds": fit_seconds, "test_seconds": cost["seconds"] - fit_seconds, "total_seconds": cost["seconds"]}
+            if progress.rates:
+                timing["train_clips_per_second"] = statistics.median(progress.rates)
+            seen = len(trained_on(manifest, data.test_split))
+            tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder, trainer.strategy.root_device)
+            facts = finish(command, out, stored, tested, classifier, timing, int(cost["peak_memory_bytes"]), trainer.world_size)
+            log_results(loggers, facts["results"], trainer.global_step)
     return 0
 
 
@@ -342,4 +353,4 @@ def _run_folder(config: DictConfig, name: str, resume: Path | None) -> Path:
         return resume.parent.parent
     if config.out is not None:
         return Path(config.out).absolute()
-    return Path("runs", "train", name, time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+    return Path("runs", "train", name, began()).absolute()

@@ -18,17 +18,20 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from videogn.training.datamodule import ClipData
 from videogn.types import Stopped
 
+# Ctrl-C; the end that a machine announces; and what SLURM is asked to send before the end of a job's time (Windows has none).
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 _ECHO_SECONDS = 1.0
 # An epoch of Kinetics may be 29,000 steps, and SIGKILL (a node that falls, no memory) leaves what the last checkpoint has.
 _SAVE_SECONDS = 600.0
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `path` when training is told to stop (Ctrl-C, SIGTERM), after every epoch's last step, after its validation, and
-    every ten minutes at the end of a step.
+    """Writes `path` when training is told to stop (Ctrl-C, SIGTERM, SIGUSR1), after every epoch's last step, after its
+    validation, and every ten minutes at the end of a step.
 
     A first signal waits for the step to end, so that no half-made update is saved; a second one ends the process at once. SIGTERM
-    again within a second is none: the kernel tells of the end of a parent once for each of its threads.
+    or SIGUSR1 again within a second is none: the kernel tells of the end of a parent once for each of its threads, and torchrun
+    passes on what SLURM has sent to each process anyway.
     To Lightning it is a Checkpoint, and so comes behind the callbacks that watch a metric: else what it writes at the end of an
     epoch would not have what early stopping made of that epoch, and a resumed run would wait for one more.
 
@@ -45,7 +48,7 @@ class LastCheckpoint(Checkpoint):
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Around trainer.fit: Ctrl-C while the first clips are read, or other devices start, waits for the first step."""
-        before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
         self._listen(signal.SIGINT)
         try:
             yield
@@ -95,8 +98,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved = time.monotonic()
-        # SIGTERM from here on: Lightning has put its own handler there.
-        self._listen(signal.SIGINT, signal.SIGTERM)
+        # The others from here on: Lightning has put its own handlers there, on SLURM one that would write another checkpoint.
+        self._listen(*_SIGNALS)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -144,7 +147,7 @@ class LastCheckpoint(Checkpoint):
                 signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self._signum == signum == signal.SIGTERM and time.monotonic() - self._heard < _ECHO_SECONDS:
+        if self._signum == signum != signal.SIGINT and time.monotonic() - self._heard < _ECHO_SECONDS:
             return
         if self._signum:
             signal.signal(signum, signal.SIG_DFL)
@@ -153,7 +156,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class StopTest(pl.Callback):
-    """Ends a test at once when it is told to stop (Ctrl-C, SIGTERM); Lightning alone would end with status 0 or 1, and no word.
+    """Ends a test at once when it is told to stop (Ctrl-C, SIGTERM, SIGUSR1); Lightning alone would end with status 0 or 1.
 
     Args:
         message: what is left, and how to go on.
@@ -165,7 +168,7 @@ class StopTest(pl.Callback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if _in_main_thread():
-            self._before = {signum: signal.signal(signum, self._stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {signum: signal.signal(signum, self._stop) for signum in _SIGNALS}
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for signum, handler in self._before.items():
