@@ -11,7 +11,7 @@ import pytest
 
 from videogn.evaluation.metrics import calibration
 from videogn.report.page import percent
-from videogn.report.plot import WIDTH, Line, curve_plot, interval_plot, reliability_plot, ticks
+from videogn.report.plot import WIDTH, Estimates, Line, curve_plot, estimate_plot, interval_plot, reliability_plot, ticks
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,18 @@ def test_a_probability_on_an_edge_belongs_to_the_bin_below_it() -> None:
     probabilities = np.tile([0.2, 0.2, 0.2, 0.2, 0.2], (3, 1))  # 3 / 15; the mean of three is 0.20000000000000004
     plot = reliability_plot("c", calibration(probabilities, np.zeros(3, np.int64)))
     assert plot.readout["names"] == ["13% to 20%"]
+
+
+@pytest.mark.parametrize(("title", "highest"), [("Top-1 error, %", 100.0), ("Loss", 120.0)])
+def test_an_interval_is_cut_where_no_value_can_be(title: str, highest: float) -> None:
+    """The upper end, in the scale of the marks on the axis."""
+    line = Estimates("A", {"two": (50.0, (-20.0, 120.0)), "four": (10.0, None)})
+    svg = drawn(estimate_plot(title, ["two", "four"], [line], "batch").svg)
+    marks = {float(t.text): float(t.get("y")) for t in svg.iter() if (t.text or "").replace(".", "").isdigit() and t.get("y")}
+    (down,) = [p.get("d") for p in svg.iter() if p.get("class") == "line" and p.get("d")]
+    bottom, top = map(float, re.findall(r"M[\d.]+,([\d.]+) V([\d.]+)", down)[0])
+    scale = (marks[0] - marks[max(marks)]) / max(marks)
+    assert (bottom - top) / scale == pytest.approx(highest, abs=0.5)
 
 
 def test_intervals_reach_from_bound_to_bound() -> None:

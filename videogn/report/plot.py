@@ -179,9 +179,10 @@ def estimate_plot(
     ends = [end for line in lines for mean, bounds in line.points.values() for end in (mean, *(bounds or ()))]
     low, high = min(ends), max(ends)
     margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
-    # None of what is drawn here is below 0; an interval may be, and is cut there.
+    # None of what is drawn here is below 0, and no share above 100%; an interval may be, and is cut there.
     floor = max(0.0, low - margin) if min(mean for line in lines for mean, _ in line.points.values()) >= 0 else low - margin
-    area = _Area(-0.5, len(places) - 0.5, floor, high + margin, HEIGHT)
+    top = min(100.0, high + margin) if title.endswith("%") else high + margin
+    area = _Area(-0.5, len(places) - 0.5, floor, top, HEIGHT)
     marks = ticks(area.low, area.high)
     grid = area.grid(list(range(len(places))), marks, lambda place: places[round(place)], number, x_name)
     svg = [grid]
@@ -191,7 +192,7 @@ def estimate_plot(
         at = [(place + shift, *line.points[name]) for place, name in enumerate(places) if name in line.points]
         parts = [
             Markup('<path class="line" d="M{x:.1f},{:.1f} V{:.1f}"/>').format(
-                area.y(max(floor, bounds[0])), area.y(bounds[1]), x=area.x(x)
+                area.y(max(floor, bounds[0])), area.y(min(top, bounds[1])), x=area.x(x)
             )
             for x, _, bounds in at
             if bounds is not None
