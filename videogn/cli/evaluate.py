@@ -56,6 +56,7 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.evaluation.result import peak_memory_bytes
     from videogn.prediction.load import load_network, require_classes
+    from videogn.training.allocator import keep_memory
     from videogn.training.checkpoint import read_checkpoint
     from videogn.training.classifier import VideoClassifier
     from videogn.training.datamodule import ClipData
@@ -80,6 +81,8 @@ def evaluate(arguments: Sequence[str], config: DictConfig) -> int:
         raise InputError(f"out={folder}: holds a training, whose result this would replace; give another folder")
     stop = StopTest("the test is not finished and left no result; give the same command again")
     trainer = instantiate(config.trainer, logger=False, callbacks=[TrainingProgress(), stop], enable_checkpointing=False)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_memory()
     classifier = VideoClassifier(network, checkpoint.classes, config.mean, config.std, protocols, validation, config.batch_size)
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers)
     warning, seen = compared(checkpoint, manifest, data.test_split)

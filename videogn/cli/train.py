@@ -86,6 +86,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.model.recomputation import set_activation_memory
     from videogn.prediction.load import build_network
     from videogn.sampler.batches import EpochBatches
+    from videogn.training.allocator import keep_memory
     from videogn.training.checkpoint import LAST, PREVIOUS, checkpoint_path, read_checkpoint
     from videogn.training.checkpoint_io import SealedCheckpointIO, TorchCheckpointIO
     from videogn.training.class_weights import describe
@@ -168,6 +169,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         **({} if config.get("base_steps") is None else {"max_epochs": -1}),  # how many is known below
     )
 
+    if trainer.strategy.root_device.type == "cpu":
+        keep_memory()
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and none of the user's
         trainer.strategy.checkpoint_io = SealedCheckpointIO()
 
