@@ -94,6 +94,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.datamodule import ClipData, TrainingSource
     from videogn.training.description import Describe
     from videogn.training.divergence import StopDivergence
+    from videogn.training.execution import Execution
     from videogn.training.fine_tuning import Freeze
     from videogn.training.interrupt import LastCheckpoint, StopTest
     from videogn.training.loss import FocalLoss
@@ -203,6 +204,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         config.total_steps = steps_per_epoch * (config.epochs or 1) if rehearsed else num_steps
     if config.get("warmup") is not None and config.warmup.steps_per_epoch is None:
         config.warmup.steps_per_epoch = steps_per_epoch
+    if config.get("memory_format") == "auto":
+        config.memory_format = _measured_format(config, network, trainer)
     stored = resolved(config)
     mixing = instantiate(config.mixing) if config.get("mixing") is not None else Mixing()
 
@@ -228,8 +231,9 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     )
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
     validation = instantiate(config.validation)
+    execution = Execution(network, config.get("memory_format"), config.get("compile", False))
     classifier = VideoClassifier(
-        network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization
+        network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization, execution
     )
     schedule = classifier.configure_optimizers()["lr_scheduler"]["scheduler"]  # Lightning asks later, when the folder is there
     if config.schedule.get("total_steps", num_steps) < num_steps:
@@ -322,6 +326,21 @@ def _check_watched(callbacks: Sequence[Any], metrics: Sequence[str]) -> None:
     for callback in callbacks:
         if (metric := getattr(callback, "monitor", None)) is not None and metric not in metrics:
             raise InputError(f"{type(callback).__name__}: monitor={metric}; use one of {', '.join(metrics)}")
+
+
+def _measured_format(config: DictConfig, network: Any, trainer: Any) -> str:
+    """Raises InputError: several processes would each find another."""
+    from videogn.training.execution import faster_format
+
+    if trainer.world_size > 1:
+        raise InputError(
+            f"memory_format=auto over {trainer.world_size} devices: they must agree; measure with trainer.devices=1, and give "
+            "memory_format=channels_last or contiguous"
+        )
+    shape = (config.batch_size, 3, config.clip_length, config.crop_size, config.crop_size)
+    found, share = faster_format(network, shape, trainer.strategy.root_device, trainer.precision_plugin.forward_context)
+    _log.info("memory_format: %s, in which a step takes %.2f times what the other takes", found, share)
+    return found
 
 
 def _steps_per_epoch(trainer: Any, num_batches: int) -> int:

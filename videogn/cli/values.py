@@ -31,14 +31,18 @@ _COUNTS_OR_NULL = ("epochs", "base_batch_size", "base_steps", "total_steps")
 
 # Of Lightning's names, those in which bytes are counted.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-WORDS = {"activation_memory": ("full", "lean", "minimal"), "precision": PRECISIONS}
+WORDS = {
+    "activation_memory": ("full", "lean", "minimal"),
+    "precision": PRECISIONS,
+    "memory_format": (None, "auto", "contiguous", "channels_last"),
+}
 
 
 def check_words(config: DictConfig) -> None:
-    """Raises InputError: activation_memory or precision is none of the words for it."""
+    """Raises InputError: activation_memory, precision or memory_format is none of the words for it."""
     for key, known in WORDS.items():
         if key in config and config[key] not in known:
-            raise InputError(f"{key}={config[key]}: use one of {', '.join(known)}")
+            raise InputError(f"{key}={config[key]}: use one of {', '.join(word or 'null' for word in known)}")
 
 
 def check_counts(config: DictConfig, keys: Iterable[str]) -> None:
@@ -67,7 +71,7 @@ def check_values(config: DictConfig) -> None:
         raise InputError(f"target_fps={fps}: give frames per second, or null for each video's own")
     if not is_count(videos := config.get("report_videos", 0), 0):
         raise InputError(f"report_videos={videos}: give a whole number from 0 up")
-    for key in ("class_balanced", "norm_weight_decay", "stop_when_diverged"):
+    for key in ("class_balanced", "norm_weight_decay", "stop_when_diverged", "compile"):
         if not isinstance(config.get(key, False), bool):
             raise InputError(f"{key}={config[key]}: give true or false")
     composition = config.get("batch_composition", "mixed")

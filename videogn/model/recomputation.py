@@ -42,8 +42,13 @@ class Block(nn.Module):
         """compute(x)"""
         if self.activation_memory == "full" or not torch.is_grad_enabled():
             return self.compute(x)
-        contexts = functools.partial(_contexts, self, self.activation_memory == "lean")
-        return checkpoint(self.compute, x, use_reentrant=False, context_fn=contexts)
+        options: dict[str, Any] = {}
+        # torch.compile takes modes of torch's alone, and writes buffers once by itself.
+        if not torch.compiler.is_compiling() and next(self.buffers(), None) is not None:
+            options["context_fn"] = functools.partial(_contexts, self, self.activation_memory == "lean")
+        elif self.activation_memory == "lean":
+            options["context_fn"] = _convolutions_kept
+        return checkpoint(self.compute, x, use_reentrant=False, **options)
 
 
 def set_activation_memory(network: nn.Module, activation_memory: str) -> None:
@@ -67,12 +72,15 @@ def set_activation_memory(network: nn.Module, activation_memory: str) -> None:
         block.activation_memory = activation_memory
 
 
+def _convolutions_kept() -> Any:
+    return create_selective_checkpoint_contexts(_policy)
+
+
 def _contexts(block: Block, keeps_convolutions: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Around the first and the second time."""
-    first, again = create_selective_checkpoint_contexts(_policy) if keeps_convolutions else (nullcontext(), nullcontext())
-    if (found := _buffers(block)) is not None:
-        again = _together(found, again)
-    return first, again
+    """Around the first and the second time; within the second, the block computes with copies of the buffers as they are now."""
+    first, again = _convolutions_kept() if keeps_convolutions else (nullcontext(), nullcontext())
+    then = [(module, name, buffer.clone()) for module in block.modules() for name, buffer in module.named_buffers(recurse=False)]
+    return first, _together(_exchanged(then), again)
 
 
 def _policy(context: Any, operator: Any, *arguments: Any, **_: Any) -> CheckpointPolicy:
@@ -81,12 +89,6 @@ def _policy(context: Any, operator: Any, *arguments: Any, **_: Any) -> Checkpoin
     weight, stride = arguments[1], arguments[3]
     widens = weight.shape[0] > weight.shape[1] and all(length == 1 for length in (*weight.shape[2:], *stride))
     return CheckpointPolicy.PREFER_RECOMPUTE if widens else CheckpointPolicy.MUST_SAVE
-
-
-def _buffers(block: Block) -> AbstractContextManager[None] | None:
-    """Within it the block computes with copies of the buffers as they are now; None where it has none."""
-    then = [(module, name, buffer.clone()) for module in block.modules() for name, buffer in module.named_buffers(recurse=False)]
-    return _exchanged(then) if then else None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from videogn.evaluation.metrics import classification_metrics
 from videogn.evaluation.multi_view import Scores, ViewCollector
 from videogn.evaluation.protocol import Protocol
 from videogn.training.datamodule import ClipData
+from videogn.training.execution import Execution
 from videogn.training.fine_tuning import FineTuning, scale_learning_rates
 from videogn.training.parameter_groups import parameter_groups
 from videogn.training.quarantine import Quarantine
@@ -66,6 +67,7 @@ class VideoClassifier(pl.LightningModule):
         validation: the protocol after each epoch.
         batch_size: views in one forward when testing.
         optimization: needed for training only.
+        execution: how `network` is called in a training step; None: as it is.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class VideoClassifier(pl.LightningModule):
         validation: Protocol,
         batch_size: int,
         optimization: Optimization | None = None,
+        execution: Execution | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self._execution = execution or Execution(network)
         self.classes = tuple(classes)
         self.protocols = dict(protocols)
         self.test_scores: dict[str, Scores] = {}
@@ -96,7 +100,7 @@ class VideoClassifier(pl.LightningModule):
         self._collectors: list[ViewCollector] = []
 
     def forward(self, inputs: Float[Tensor, "N 3 T H W"]) -> Float[Tensor, "N K"]:
-        return self.network(inputs)
+        return self._execution(inputs)
 
     def inputs(self, batch: Batch) -> Float[Tensor, "N 3 T H W"]:
         return to_input(batch.clips, batch.flips, self._mean, self._std, batch.appearance)
@@ -133,7 +137,7 @@ class VideoClassifier(pl.LightningModule):
             # All videos of the batch are dead. Where the norms of other ranks wait, forward and backward in the order of the
             # layers, a batch of no clips runs through; else it is a zero with a gradient for every parameter, as DDP wants.
             if others_wait:
-                return self(torch.empty(0, 3, self._validation.sampler.clip_length, 224, 224, device=self.device)).sum()
+                return self.network(torch.empty(0, 3, self._validation.sampler.clip_length, 224, 224, device=self.device)).sum()
             return torch.stack([parameter.sum() for parameter in self.network.parameters()]).sum() * 0.0
         inputs, labels = self.inputs(batch), batch.labels
         mixing = self.optimization.mixing
