@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from page import processor, put
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -29,13 +30,14 @@ from videogn.configuration import compose, instantiate
 from videogn.model.pool import MaxPool3d
 from videogn.model.recomputation import ACTIVATION_MEMORY, set_activation_memory
 from videogn.report.memory import PRECISIONS, bytes_kept, uncomputed
+from videogn.training.allocator import keep_memory
 
 RESULT = Path(__file__).parent / "results" / "activation_memory.json"
 PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
 NETWORKS = ("i3d_r50", "i3d_r50_slowfast", "r3d_18", "slowfast_r50")
 LENGTHS = (8, 32, 64)
 COUNTED = ("32-true", "bf16-mixed")
-ROUNDS = 7
+ROUNDS = 5
 
 
 class EagerGroupNorm(nn.GroupNorm):
@@ -97,6 +99,7 @@ def count(name: str, way: str, precision: str, length: int) -> int:
 
 def step_seconds(name: str, batch_size: int) -> dict[str, list[float]]:
     """Of steps in turn, by the way; the first round warms up."""
+    keep_memory()  # as `videogn train` does
     ways = {way: network_of(name, way, None) for way in ACTIVATION_MEMORY}
     clips, labels = torch.randn(batch_size, 3, 8, 112, 112), torch.arange(batch_size)
     seconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -133,11 +136,6 @@ def time_table(timed: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def replaced(page: str, mark: str, text: str) -> str:
-    start, end = f"<!-- {mark} -->\n", f"\n<!-- end of {mark} -->"
-    return page.split(start)[0] + start + text + end + page.split(end)[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--time", action="store_true", help="time training steps as well")
@@ -159,15 +157,9 @@ def main() -> None:
         machine = {"processor": processor(), "threads": torch.get_num_threads(), "python": platform.python_version()}
         result |= {"timed": timed, "machine": machine | {"torch": torch.__version__}, "date": date.today().isoformat()}
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    page = replaced(PAGE.read_text(), "counted", table(counted))
+    put(PAGE, "counted", table(counted))
     if "timed" in result:
-        page = replaced(page, "timed", time_table(result["timed"]))
-    PAGE.write_text(page)
-
-
-def processor() -> str:
-    with open("/proc/cpuinfo") as lines:
-        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+        put(PAGE, "timed", time_table(result["timed"]))
 
 
 if __name__ == "__main__":

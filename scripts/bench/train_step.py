@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from page import processor, put
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -180,15 +181,8 @@ def main() -> None:
         of_device["measured"] = [r for r in of_device["measured"] if any(r[key] != row[key] for key in same)] + [row]
         print(table(device, of_device | {"measured": [row]}), flush=True)
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    start, end = "<!-- begin: scripts/bench/train_step.py -->\n", "\n<!-- end: scripts/bench/train_step.py -->"
-    page = PAGE.read_text()
     tables = "\n\n".join(table(name, found) for name, found in result.items())
-    PAGE.write_text(page.split(start)[0] + start + tables + end + page.split(end)[1])
-
-
-def processor() -> str:
-    with open("/proc/cpuinfo") as lines:
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    put(PAGE, "scripts/bench/train_step.py", tables)
 
 
 if __name__ == "__main__":
