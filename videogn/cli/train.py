@@ -84,7 +84,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.evaluation.result import peak_memory_bytes
     from videogn.model.recomputation import set_activation_memory
-    from videogn.prediction.load import build_network
+    from videogn.prediction.load import build_network, load_network
     from videogn.sampler.batches import EpochBatches
     from videogn.training.allocator import keep_memory
     from videogn.training.checkpoint import LAST, PREVIOUS, checkpoint_path, read_checkpoint
@@ -105,6 +105,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.quiet import guarded, quiet
     from videogn.training.recipe import Recipe
     from videogn.training.schedule import describe_warmup
+    from videogn.training.sharding import FullySharded, ShardedClassifier, check_sharding
     from videogn.training.tracking import log_results, tracked
     from videogn.training.trained_data import NAME, refuse_other_data, trained_on
     from videogn.training.weight_averaging import check_statistics
@@ -172,6 +173,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
 
     if trainer.strategy.root_device.type == "cpu":
         keep_memory()
+    check_sharding(trainer.strategy, callbacks)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and none of the user's
         trainer.strategy.checkpoint_io = SealedCheckpointIO()
 
@@ -232,7 +234,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
     validation = instantiate(config.validation)
     execution = Execution(network, config.get("memory_format"), config.get("compile", False))
-    classifier = VideoClassifier(
+    sharded = isinstance(trainer.strategy, FullySharded)
+    classifier = (ShardedClassifier if sharded else VideoClassifier)(
         network, manifest.classes, config.mean, config.std, protocols, validation, config.batch_size, optimization, execution
     )
     schedule = classifier.configure_optimizers()["lr_scheduler"]["scheduler"]  # Lightning asks later, when the folder is there
@@ -302,6 +305,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
                 timing["train_clips_per_second"] = statistics.median(progress.rates)
             seen = len(trained_on(manifest, data.test_split))
             tested = TestedData(dataset.name, manifest, data.test_split, seen, decoder, trainer.strategy.root_device)
+            if sharded:  # the page looks into the network, in this process alone
+                classifier.network = load_network(read_checkpoint(out), config)
             facts = finish(command, out, stored, tested, classifier, timing, int(cost["peak_memory_bytes"]), trainer.world_size)
             log_results(loggers, facts["results"], trainer.global_step)
     return 0

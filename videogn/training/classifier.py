@@ -132,10 +132,10 @@ class VideoClassifier(pl.LightningModule):
         # would have.
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(hash((self.optimization.seed, step, self.global_rank)))
-        others_wait = self.norms_meet and self.trainer.strategy.reduce_boolean_decision(len(batch.clips) > 0, all=False)
+        others_wait = self.waits_for_ranks and self.trainer.strategy.reduce_boolean_decision(len(batch.clips) > 0, all=False)
         if not len(batch.clips):
-            # All videos of the batch are dead. Where the norms of other ranks wait, forward and backward in the order of the
-            # layers, a batch of no clips runs through; else it is a zero with a gradient for every parameter, as DDP wants.
+            # All videos of the batch are dead. Where other ranks wait, as norms that meet do, forward and backward in the order
+            # of the layers, a batch of no clips runs through; else it is a zero with a gradient for every parameter.
             if others_wait:
                 return self.network(torch.empty(0, 3, self._validation.sampler.clip_length, 224, 224, device=self.device)).sum()
             return torch.stack([parameter.sum() for parameter in self.network.parameters()]).sum() * 0.0
@@ -204,7 +204,7 @@ class VideoClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
-    def norms_meet(self) -> bool:
+    def waits_for_ranks(self) -> bool:
         """Whether a forward pass in training waits for the other ranks."""
         return self.trainer.world_size > 1 and any(getattr(m, "meets_other_ranks", False) for m in self.network.modules())
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from videogn.training.interrupt import on_any_rank
 from videogn.types import Batch, Findings, Stopped
@@ -51,7 +52,9 @@ class StopDivergence(pl.Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         network = pl_module.network
-        if names := not_finite(chain(network.named_parameters(), network.named_buffers())):
+        names = not_finite(chain(network.named_parameters(), network.named_buffers()))
+        # A rank may have statistics of its own, or a part of the weights alone; all stop together.
+        if on_any_rank(trainer, bool(names)):
             place = f"step {trainer.global_step:,}, epoch {trainer.current_epoch + 1}"
             self._stop(trainer, f"diverged at {place}: {_weights(names)}")
 
@@ -63,7 +66,7 @@ class StopDivergence(pl.Callback):
         # Without the statistics of batch norms, which this batch has spoilt.
         if names := not_finite(classifier.network.named_parameters()):
             reason = f"; {_weights(names)}"
-        elif classifier.norms_meet:
+        elif classifier.waits_for_ranks:
             reason = ""  # a forward pass of one rank would wait for the others
         else:
             with trainer.precision_plugin.forward_context():
@@ -83,8 +86,9 @@ class StopDivergence(pl.Callback):
 
 
 def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """The names of those with a value that is no finite number."""
-    named = [(name, tensor.isfinite().all()) for name, tensor in tensors]
+    """The names of those with a value that is no finite number; of divided ones, in this process's part."""
+    parts = [(name, tensor.to_local() if isinstance(tensor, DTensor) else tensor) for name, tensor in tensors]
+    named = [(name, part.isfinite().all()) for name, part in parts]
     # One answer from the device for all of them.
     are_finite = torch.stack([answer for _, answer in named]).tolist() if named else []
     return [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
@@ -96,7 +100,7 @@ def alone(classifier: Any, batch: Batch) -> list[int]:
     inputs, rows = classifier.inputs(batch), []
     for row in range(len(batch.labels)):
         try:
-            loss = classifier.optimization.loss(classifier(inputs[row : row + 1]), batch.labels[row : row + 1])
+            loss = classifier.optimization.loss(classifier.network(inputs[row : row + 1]), batch.labels[row : row + 1])
         except ValueError:  # a batch norm that is given one value a channel
             continue
         if not bool(loss.isfinite()):
@@ -113,7 +117,8 @@ def _of_all_ranks(trainer: pl.Trainer, line: str) -> list[str]:
 
 
 def _weights(names: Sequence[str]) -> str:
-    return f"the weights are no finite numbers any more ({len(names)} of the network's tensors, such as {names[0]})"
+    where = f"{len(names)} of the network's tensors, such as {names[0]}" if names else "of another device"
+    return f"the weights are no finite numbers any more ({where})"
 
 
 def _named(videos: Sequence[str]) -> str:

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videogn.training.sharding import whole
+
 Moments = list[Tensor]  # for each layer (1 + 2 C,): the number of values a channel, their means, their sums of squares about them
 
 
@@ -47,7 +49,8 @@ class PreciseStatistics(pl.Callback):
         loader = trainer.datamodule.first_training_batches()  # pyright: ignore[reportAttributeAccessIssue]
         batches = islice(loader, max(layer.precise_batches for layer in layers))
         inputs = (classifier.inputs(trainer.strategy.batch_to_device(batch)) for batch in batches if len(batch.clips))
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
+        # One rank may have fewer batches with clips than another.
+        with torch.no_grad(), trainer.precision_plugin.forward_context(), whole(classifier.network):
             own = moments(classifier.network, layers, inputs)
         ranks = classifier.all_gather(torch.cat(own)).reshape(trainer.world_size, -1)
         store(layers, [rank.split([len(part) for part in own]) for rank in ranks])
