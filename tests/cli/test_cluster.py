@@ -58,6 +58,22 @@ def test_torchrun_trains_what_devices_train(words: Sequence[str], tmp_path: Path
     assert all(torch.equal(value, other[name]) for name, value in weights(run).items())
 
 
+def test_processes_of_torchrun_agree_on_a_folder(tmp_path: Path) -> None:
+    """One of them comes two seconds late."""
+    (tmp_path / "say.py").write_text(
+        "import os, pathlib, time\n"
+        "from videogn.cli.began import began\n"
+        "time.sleep(2 * int(os.environ['RANK']))\n"
+        "pathlib.Path('said_' + os.environ['RANK']).write_text(began())\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "say.py"]
+    done = subprocess.run(torchrun, capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / f"said_{rank}").read_text() for rank in range(2))
+    assert first == second
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", first)
+
+
 def test_the_script_for_slurm_goes_on_where_the_time_limit_cut_it_off(words: Sequence[str], tmp_path: Path) -> None:
     (script,) = re.findall(r"<!-- job.sh -->\n```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     whole, count = re.subn(r"experiment=\S+ dataset.root=DIR (.*) num_workers=7", r'"${words[@]}" \1', script)
