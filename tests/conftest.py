@@ -18,7 +18,27 @@ if not os.environ.get("JAXTYPING_DISABLE"):
         install_import_hook(f"videogn.{room}", "beartype.beartype")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--turn", type=int, metavar="N", help="of the tests marked `turns`, run every third, from the Nth on")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    leave_to_other_turns(config, items)
+    skip_without_a_gpu(items)
+
+
+def leave_to_other_turns(config: pytest.Config, items: list[pytest.Item]) -> None:
+    turn = config.getoption("turn")
+    if turn is None:
+        return
+    slow = [item for item in items if item.get_closest_marker("turns")]
+    left = [item for place, item in enumerate(slow) if (place - turn) % 3]
+    config.hook.pytest_deselected(items=left)
+    left_out = set(left)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def skip_without_a_gpu(items: list[pytest.Item]) -> None:
     """A test that needs a GPU skips without one; with REQUIRE_GPU=1 it runs, and fails."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked or os.environ.get("REQUIRE_GPU") == "1":

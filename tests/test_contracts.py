@@ -75,6 +75,7 @@ def test_norm(name: str, layout: torch.memory_format) -> None:
             make(64, zero_init=True)
 
 
+@pytest.mark.turns
 @pytest.mark.filterwarnings("ignore:GroupNorm. num_groups=32 does not divide")
 @pytest.mark.parametrize("name", entries("model"))
 def test_model(name: str) -> None:

@@ -42,6 +42,7 @@ def test_it_opens_with_question_command_and_answer(name: str) -> None:
     assert re.search(r"Not measured yet|\d", answer)
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("name", NAMES)
 def test_every_job_of_it_is_a_training_that_can_be(name: str) -> None:
     for words in jobs(name):

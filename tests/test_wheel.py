@@ -39,6 +39,7 @@ def test_holds_the_package_its_conf_and_class_names_and_nothing_else(wheel: Path
     assert not [name for name in names if "test" in name.lower()]
 
 
+@pytest.mark.turns
 def test_trains_from_another_folder(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)

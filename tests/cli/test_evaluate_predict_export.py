@@ -77,6 +77,7 @@ def test_only_what_is_given_replaces_what_is_stored(videogn: Callable, trained: 
     assert found["ten_clip"]["protocol_hash"] != results(trained)["ten_clip"]["protocol_hash"]
 
 
+@pytest.mark.turns
 def test_scores_do_not_depend_on_processes_workers_or_batch_size(
     videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +127,7 @@ def test_scores_do_not_depend_on_processes_workers_or_batch_size(
         assert other[name]["metrics"]["top1"] == entry["metrics"]["top1"]
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
 def test_a_test_that_is_told_to_stop(trained: Path, tmp_path: Path, signum: signal.Signals) -> None:
     """Lightning alone ends with status 0 or 1, without a word."""
@@ -135,6 +137,7 @@ def test_a_test_that_is_told_to_stop(trained: Path, tmp_path: Path, signum: sign
     assert not (tmp_path / "e" / "result.json").exists()
 
 
+@pytest.mark.turns
 def test_the_test_of_a_training_that_is_told_to_stop(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "one, two = #3"
     command = [sys.executable, "-c", SLOW, "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={out}"]
@@ -265,6 +268,7 @@ def test_a_pickle_is_not_run(videogn: Callable, tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "SENTINEL").exists()
 
 
+@pytest.mark.turns
 def test_whole_frames_are_tested_and_not_exported(videogn: Callable, trained: Path, tmp_path: Path) -> None:
     outcome = videogn("evaluate", f"checkpoint={trained}", "evaluation=[fully_convolutional,thirty_view]", f"out={tmp_path}/out")
     assert outcome.status == 0, outcome.err

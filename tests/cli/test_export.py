@@ -39,6 +39,7 @@ def test_every_format_is_tried() -> None:
     assert {path.stem for path in (CONF / "export").glob("*.yaml")} == set(FORMATS)
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_is_taken_like_the_run(videogn: Callable, trained: Path, place: Path, name: str) -> None:
     if name == "openvino":
@@ -83,6 +84,7 @@ def check_example(script: Path, artifact: Path, video: str, expected: dict[str, 
     assert len(found) == 5
 
 
+@pytest.mark.turns
 def test_evaluate_and_export_take_a_hub_folder(videogn: Callable, trained: Path, place: Path, tmp_path: Path) -> None:
     folder = place / "hub"
     assert videogn("export", f"checkpoint={trained}", "export=hub_folder", f"out={folder}", *QUICK).status == 0
@@ -108,6 +110,7 @@ def test_evaluate_and_export_take_a_hub_folder(videogn: Callable, trained: Path,
     assert "is what would be exported" in videogn(*arguments, f"out={folder}").refusal()
 
 
+@pytest.mark.turns
 def test_latency_is_printed(videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("videogn.export.proof.MAX_RUNS", 3)
     outcome = videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx", "export.num_clips=1")
@@ -157,6 +160,7 @@ def test_preprocessing_inside_and_a_fixed_batch(videogn: Callable, trained: Path
     assert list(one.values()) == pytest.approx(list(other.values()), abs=1e-4)
 
 
+@pytest.mark.turns
 def test_a_signal_leaves_nothing_half(trained: Path, tmp_path: Path) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         command = [sys.executable, "-m", "videogn", "export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx"]

@@ -82,6 +82,7 @@ def test_the_batch_fits_and_one_clip_more_does_not(videogn: Callable, num_device
         assert row.total == pytest.approx(needed(row.norm, row.batch_size, num_devices) / 1e9, abs=0.006)
 
 
+@pytest.mark.turns
 def test_sixteen_bits_and_computing_again_fit_more(videogn: Callable) -> None:
     pytest.importorskip("triton", reason="pip install triton")
     found = []

@@ -24,6 +24,7 @@ def results(run: Path) -> Any:
     return json.loads((run / "result.json").read_text())["results"]
 
 
+@pytest.mark.turns
 def test_training_is_the_same_and_the_checkpoint_holds_what_was_tested(
     videogn: Callable, tiny: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def test_the_answers_are_the_scores_of_the_run(videogn: Callable, trained: Path)
         assert [given[name] for name in scores["classes"]] == pytest.approx(row.tolist(), abs=1e-5)
 
 
+@pytest.mark.turns
 def test_run_checkpoint_and_artifact_agree(videogn: Callable, trained: Path, exported: Path, source: Path) -> None:
     models = [trained, trained / "checkpoint" / "last.ckpt", exported]
     found = []
@@ -216,6 +217,7 @@ def test_a_stored_batch_size_that_is_none(videogn: Callable, trained: Path, sour
     assert "batch_size=0: give a whole number of views" in videogn("predict", str(tmp_path / "x.ckpt"), str(source)).refusal()
 
 
+@pytest.mark.turns
 def test_what_the_system_refuses_is_one_line(videogn: Callable, trained: Path, source: Path) -> None:
     assert "File name too long" in videogn("predict", str(trained), str(source), "--explain", "n" * 300).refusal()
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -464,6 +466,7 @@ def test_a_closed_pipe_is_quiet(trained: Path, source: Path) -> None:
     assert said == "decoder: pyav\n"
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
 def test_a_signal_leaves_no_half_file(trained: Path, tmp_path: Path, signum: signal.Signals) -> None:
     rng = np.random.default_rng(0)

@@ -226,6 +226,7 @@ def test_a_trial_that_fails_is_named_and_counts(videogn: Callable, place: Path, 
     assert len(started()) == 6
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(("variable", "message"), [("KILLED", "failed with signal 9: "), ("BARE", "metrics.csv has no val/top1")])
 def test_where_all_fail_no_more_are_begun(
     videogn: Callable, place: Path, monkeypatch: pytest.MonkeyPatch, variable: str, message: str
@@ -253,6 +254,7 @@ def test_a_trial_over_its_time_limit_goes_on(videogn: Callable, place: Path, mon
     assert [which for _, which, _ in started()] == ["first", "again"]
 
 
+@pytest.mark.turns
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs outlive a search that is killed, and hold their folders")
 def test_killed_again_and_again_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Its trials are those of a search that nobody killed, and none is trained twice from the beginning."""

@@ -32,6 +32,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoint/last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.turns
 def test_half_of_the_weights_train_what_all_do(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """Also stopped and resumed, with clipping, with activations computed again, and where one process has a dead video alone."""
     root = tmp_path / "videos"

@@ -54,6 +54,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoint/last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.turns
 def test_two_jobs_of_four_fail(base: Sequence[str], tmp_path: Path) -> None:
     """And the same command again tries those alone."""
     command = [*base, "norm=group_norm,batch_norm", "-m", "batch_size=4,21", "sweep=s"]
@@ -72,6 +73,7 @@ def test_two_jobs_of_four_fail(base: Sequence[str], tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in results] == times
 
 
+@pytest.mark.turns
 def test_a_sweep_that_is_killed_goes_on(base: Sequence[str], tmp_path: Path) -> None:
     """Its job saves and ends with it, and the same command ends with the weights of a job that nobody killed: also where the
     videos have moved."""
@@ -104,6 +106,7 @@ def test_cases_are_of_a_multirun(videogn: Callable) -> None:
     assert "cases: values of a multirun; add -m" in videogn("train", "cases=[{norm:batch_norm}]").refusal()
 
 
+@pytest.mark.turns
 def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequence[str], tmp_path: Path) -> None:
     command = [*base, "-m", "seed=0,1", "epochs=8", "sweep=s"]
     sweep = start(command, tmp_path)
@@ -127,6 +130,7 @@ def test_a_job_that_is_killed_is_named_at_once_and_the_others_go_on(base: Sequen
     assert "job 2/2  seed=1  done before" in again.stderr
 
 
+@pytest.mark.turns
 def test_an_experiment_can_be_a_multirun(base: Sequence[str], tmp_path: Path) -> None:
     """Without -m; its jobs run as single trainings, here of two processes each, and the sweep has its name."""
     (tmp_path / "conf/experiment").mkdir(parents=True)

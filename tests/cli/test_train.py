@@ -254,6 +254,7 @@ def test_bad_videos_are_skipped_counted_and_wrong(videogn: Callable, tiny: Seque
     assert "dataset.max_bad_fraction=2; give a share of the training videos from 0 to 1" in outcome.refusal()
 
 
+@pytest.mark.turns
 def test_ctrl_c_leaves_a_checkpoint_and_a_message(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "one, two = #3"
     command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={out}"]
@@ -274,6 +275,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_message(tiny: Sequence[str], trained: 
     assert torch.load(out / "checkpoint/last.ckpt", weights_only=True)["epoch"] >= 1
 
 
+@pytest.mark.turns
 def test_sigterm_to_all_processes_leaves_a_checkpoint(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """As `timeout` and systemd send it: the loader's workers leave it to the training."""
     command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run"]
@@ -298,6 +300,7 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_two_devices_start(tiny: Sequence[str], trained: Path, tmp_path: Path, signum: signal.Signals) -> None:
     """The other process has not even imported torch. Ctrl-C goes to both, as a terminal sends it; SIGTERM to the first."""
@@ -329,6 +332,7 @@ def test_a_signal_while_two_devices_start(tiny: Sequence[str], trained: Path, tm
         time.sleep(0.1)
 
 
+@pytest.mark.turns
 def test_norms_of_two_devices_wait_for_no_batch_of_dead_videos(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """Half of the training videos cannot be read, at one clip a device: in some step one of two devices has none."""
     for split, number in (("train", 8), ("val", 1), ("test", 1)):
@@ -365,6 +369,7 @@ def test_a_finished_run_is_left_alone(videogn: Callable, trained: Path) -> None:
     assert (trained / "result.json").read_bytes() == before
 
 
+@pytest.mark.turns
 def test_a_division_that_moved_is_said_and_no_run_goes_on_with_it(
     videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path
 ) -> None:
@@ -421,6 +426,7 @@ def test_a_choice_on_the_tested_videos_is_said(videogn: Callable, tiny: Sequence
         assert ("there is no test split" in outcome.out) is chosen
 
 
+@pytest.mark.turns
 def test_two_devices(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "videogn", "train", *tiny, f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -480,6 +486,7 @@ def test_an_epoch_without_validation_shows_none(videogn: Callable, tiny: Sequenc
     assert ["val top-1" in line for line in lines] == [False, True, False]
 
 
+@pytest.mark.turns
 def test_a_part_of_the_users_own(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """A class beside ./conf, which names it; and the run that it makes is refused where ./conf does not."""
     (tmp_path / "conf/norm").mkdir(parents=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 
@@ -19,6 +20,7 @@ def config_of(run: Path) -> Any:
     return yaml.safe_load((run / "config.yaml").read_text())
 
 
+@pytest.mark.turns
 def test_what_was_measured_is_what_a_resumed_run_takes(tiny: Sequence[str], tmp_path: Path) -> None:
     words = [*tiny, "dataset.root=motion", "memory_format=auto", "out=run"]
     done = subprocess.run([*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -32,6 +34,7 @@ def test_what_was_measured_is_what_a_resumed_run_takes(tiny: Sequence[str], tmp_
     assert "memory_format=auto over 2 devices: they must agree; measure with trainer.devices=1" in again.stderr
 
 
+@pytest.mark.turns
 def test_a_compiled_training_learns_what_another_does(tiny: Sequence[str], tmp_path: Path) -> None:
     """Also where activations are computed again, and running statistics move once all the same."""
     small = ["model.depths=[1]", "model.widths=[32]", "model.temporal_strides=[1]", "model.spatial_strides=[2]"]

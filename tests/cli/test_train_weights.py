@@ -58,6 +58,7 @@ def test_a_resumed_run_keeps_what_was_frozen(videogn: Callable, tiny: Sequence[s
     assert torch.equal(before["trunk.res2.0.conv1.weight"], after["trunk.res2.0.conv1.weight"])
 
 
+@pytest.mark.turns
 def test_frozen_statistics_stay_on_two_devices_and_where_others_are_taken_anew(
     tiny: Sequence[str], trained: Path, tmp_path: Path
 ) -> None:

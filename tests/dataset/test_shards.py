@@ -211,6 +211,7 @@ def excluded(folder: Path, path: str) -> Path:
 Edit = Callable[[list[dict[str, str]]], object]
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

@@ -122,6 +122,7 @@ def worst_psnr(video: Video, indices: list[int], truth: dict[int, np.ndarray], n
     return min(map(psnr, frames, (truth[i] for i in indices))) if same_size and video.num_frames == num_frames else 0.0
 
 
+@pytest.mark.turns
 def test_odd_videos(real_videos, after_decord, rng):
     """Files from the test suites of other libraries: random access gives the frames of a decode in order."""
     with open(real_videos / "odd" / "facts.csv", newline="") as facts:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
@@ -35,6 +36,7 @@ def test_the_folder(exporter: Callable[..., Exporter], source: Source, place: Pa
     assert all(torch.equal(weights[name], weight) for name, weight in source.weights.items())
 
 
+@pytest.mark.turns
 def test_the_card(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     for bundle, result in ((replace(source.bundle, licence="CC BY 4.0"), RESULT), (source.bundle, None)):
         proof.export(exporter("hub_folder"), replace(source, bundle=bundle, result=result), place / "m")

@@ -25,6 +25,7 @@ def operators(path: Path) -> set[str]:
     return {node.op_type for node in model.graph.node}
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(("opset", "norm"), [(18, "InstanceNormalization"), (21, "GroupNormalization")])
 def test_group_norm_by_opset(exporter: Callable[..., Exporter], source: Source, place: Path, opset: int, norm: str) -> None:
     found = proof.export(exporter("onnx", opset=opset), source, place / "m.onnx")

@@ -34,6 +34,7 @@ def test_openvino_reads_it_alone(exporter: Callable[..., Exporter], source: Sour
         assert np.abs(compiled(x.numpy())[0] - source.network(x).numpy()).max() < 1e-4
 
 
+@pytest.mark.turns
 def test_weights_in_16_and_8_bits(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     sizes = {}
     for name, values in {

@@ -75,6 +75,7 @@ def test_a_seal_that_changes_an_answer_is_found(exporter: Callable[..., Exporter
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.turns
 def test_8_bits_that_lose_answers_are_not_written(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     found = proof.export(exporter("onnx", quantization="dynamic"), source, place / "m.onnx")
     assert found["validation"] == {"num_videos": 6, "top1_eager": 1.0, "top1": 1.0, "allowed_loss": 0.05}
@@ -154,6 +155,7 @@ def test_sizes_are_tried_where_they_are_free(exporter: Callable[..., Exporter]) 
     assert np.array_equal(found[2][:, :, :, 8], frames[:, :, :, 7])  # mirrored at the edge
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("quantization", ["none", "dynamic"])
 def test_scores_that_are_no_numbers_or_far_off_pass_in_no_shape(
     exporter: Callable[..., Exporter], source: Source, place: Path, monkeypatch: pytest.MonkeyPatch, quantization: str

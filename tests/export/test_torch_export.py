@@ -20,6 +20,7 @@ from videogn.export.torch_export import is_compiled, open_file, read_bundle
 from videogn.types import InputError
 
 
+@pytest.mark.turns
 def test_torch_reads_it_alone(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     export = exporter("torch_export", dynamic=["batch", "time", "height", "width"])
     found = proof.export(export, source, place / "m.pt2")
@@ -43,6 +44,7 @@ def test_it_holds_no_path_of_this_machine(exporter: Callable[..., Exporter], sou
     assert str(place).encode() not in content
 
 
+@pytest.mark.turns
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")
 def test_native_code_is_opened_only_by_who_trusts_it(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     found = proof.export(exporter("torch_export", aot_inductor=True), source, place / "m.pt2")
@@ -63,6 +65,7 @@ def test_without_a_compiler(exporter: Callable[..., Exporter], monkeypatch: pyte
         exporter("torch_export", aot_inductor=True)
 
 
+@pytest.mark.turns
 def test_a_16_bit_graph(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     found = {p: proof.export(exporter("torch_export", precision=p), source, place / "m.pt2") for p in ("fp32", "bf16")}
     sizes = {precision: entry["bytes"] for precision, entry in found.items()}

@@ -172,6 +172,7 @@ def drawn(kernel: str, odd: bool) -> list[tuple[Launch, int]]:
     return [(chosen[place], ARCHITECTURES[(place // 3 if odd else place) % 3]) for place in places]
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_launch_compiles_without_spills(kernel: str, compiling: None) -> None:
     chosen = drawn(kernel, odd=False)
@@ -180,6 +181,7 @@ def test_every_launch_compiles_without_spills(kernel: str, compiling: None) -> N
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_launches_of_odd_sizes_compile_too(kernel: str, compiling: None) -> None:
     """Some of the 32 sums with SiLU have 8 bytes on the stack for it; nothing else has any."""

@@ -34,6 +34,7 @@ def draw(layout: str = "NCDHW", dtype: torch.dtype = torch.float32, channels: in
     return [tensor.requires_grad_() for tensor in (x, weight, bias, residual)]
 
 
+@pytest.mark.turns
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck itself reads it
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("tail", TAILS, ids=str)
@@ -149,6 +150,7 @@ assert all(parameter.grad is not None for parameter in network.parameters())
 """
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("program", [KERNELS, MODEL], ids=["kernels", "model"])
 def test_compiles_into_one_graph(program: str) -> None:
     """In a process without jaxtyping's hook, which torch.compile cannot trace."""

@@ -133,6 +133,7 @@ def assert_matches_definition(case: Case) -> None:
     assert all(a.dtype == b.dtype and a.stride() == b.stride() for a, b in zip((y, dx), (case.inputs[0],) * 2, strict=True))
 
 
+@pytest.mark.turns
 @runs_kernels
 @pytest.mark.parametrize("tail", TAILS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
@@ -141,6 +142,7 @@ def test_every_tail_matches_the_definition(layout: str, dtype: torch.dtype, tail
     assert_matches_definition(draw(*SHAPES["group_in_one_program"], tail, dtype, layout))
 
 
+@pytest.mark.turns
 @runs_kernels
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("layout", FORMATS)
@@ -148,6 +150,7 @@ def test_every_shape_matches_the_definition(layout: str, shape: str) -> None:
     assert_matches_definition(draw(*SHAPES[shape], layout=layout))
 
 
+@pytest.mark.turns
 @runs_kernels
 @pytest.mark.parametrize("layout", FORMATS)
 def test_a_mean_far_from_the_deviation(layout: str) -> None:
@@ -183,6 +186,7 @@ def test_fewer_axes(shape: tuple[int, ...]) -> None:
             torch.testing.assert_close(one, other, atol=2e-5, rtol=0)  # sums of up to 126 terms of ~4 in another order
 
 
+@pytest.mark.turns
 @runs_kernels
 @pytest.mark.parametrize("tail", [(False, None), (True, "relu")], ids=str)
 @pytest.mark.parametrize("layout", FORMATS)
@@ -207,6 +211,7 @@ def test_a_clip_is_the_same_in_every_batch(
         assert torch.equal(dx[0], whole[1][n])
 
 
+@pytest.mark.turns
 @runs_kernels
 @pytest.mark.parametrize("layout", FORMATS)
 def test_every_run_is_the_same(layout: str) -> None:
@@ -337,9 +342,11 @@ def test_compiled_on_a_gpu() -> None:
 
 
 @pytest.mark.skipif(RUNS or bool(os.environ.get("TRITON_INTERPRET")), reason="this process runs the kernels itself")
-def test_under_the_interpreter() -> None:
+def test_under_the_interpreter(pytestconfig: pytest.Config) -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "--import-mode=importlib", "-p", "no:cacheprovider", __file__]
+    if (turn := pytestconfig.getoption("turn")) is not None:
+        command += ["--turn", str(turn)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]
     assert "test_under_the_interpreter runs these" not in done.stdout  # nothing but GPU tests was skipped, and this one

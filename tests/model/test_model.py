@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -19,6 +20,7 @@ def draw(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.turns
 def test_every_parameter_learns(build: Build, model_name: str, clip_size: tuple[int, int, int]) -> None:
     """Zero-gamma hides a branch in the first step, but not in the second."""
     torch.manual_seed(0)
@@ -35,6 +37,7 @@ def test_every_parameter_learns(build: Build, model_name: str, clip_size: tuple[
         optimizer.step()
 
 
+@pytest.mark.turns
 def test_scores_are_linear_in_the_features(build: Build, model_name: str, clip_size: tuple[int, int, int]) -> None:
     model = build(model_name, num_classes=7).eval()
     clips = draw(2, 3, *clip_size)
@@ -45,6 +48,7 @@ def test_scores_are_linear_in_the_features(build: Build, model_name: str, clip_s
     torch.testing.assert_close(functional.linear(features, model.head.weight, model.head.bias), scores)
 
 
+@pytest.mark.turns
 def test_a_clip_does_not_see_its_batch(build: Build, model_name: str, clip_size: tuple[int, int, int]) -> None:
     """While training, with group norm: dropout aside, the promise of this package."""
     model = build(model_name, dropout=0.0).train()
@@ -56,6 +60,7 @@ def test_a_clip_does_not_see_its_batch(build: Build, model_name: str, clip_size:
     torch.testing.assert_close(together, alone, atol=100 * torch.finfo(torch.float32).eps, rtol=1e-4)
 
 
+@pytest.mark.turns
 def test_channels_last_computes_the_same(build: Build, model_name: str, clip_size: tuple[int, int, int]) -> None:
     # In fp64, where no norm amplifies what convolutions of another order round.
     model = build(model_name, dropout=0.0).double().train()
@@ -78,6 +83,7 @@ def test_every_parameter_is_of_one_stage(build: Build, model_name: str) -> None:
     assert all(any(list(layer.parameters()) for layer in layers) for layers in stages.values())
 
 
+@pytest.mark.turns
 def test_bf16_follows_fp32(build: Build, model_name: str, clip_size: tuple[int, int, int]) -> None:
     """Under autocast, as trainer.precision=bf16-mixed runs it: the scores are finite and near."""
     model = build(model_name, **({} if model_name == "inception_i3d" else {"dropout": 0.0, "zero_init": False})).eval()
@@ -107,6 +113,7 @@ for name in ("r2plus1d_18", "slowfast_r50", "x3d_m"):
 """
 
 
+@pytest.mark.turns
 def test_compiles_into_one_graph() -> None:
     """What is not made of ResNet3D's blocks alone, in a process without jaxtyping's hook; torch's own kernels run the graph."""
     environment = {**os.environ, "JAXTYPING_DISABLE": "1"}

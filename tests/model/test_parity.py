@@ -49,6 +49,7 @@ def in_torchvision(name: str) -> str:
     return name
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(
     ("name", "theirs", "has_pool2", "clip"),
     [

@@ -25,6 +25,7 @@ def load() -> Any:
 SCRIPTED = load()
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("row", SCRIPTED.ROWS, ids=lambda row: " ".join([row.name, *row.changes]))
 def test_counts_are_the_published_ones(row: Any) -> None:
     counted = SCRIPTED.count(row)

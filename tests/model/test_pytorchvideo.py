@@ -61,6 +61,7 @@ def whole_mean(network: nn.Module) -> nn.Module:
     return network
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(("name", "clip"), [("x3d_s", (5, 64, 64)), ("x3d_l", (4, 64, 64)), ("csn_r101", (8, 64, 64))])
 def test_equals_pytorchvideo(build: Build, assert_equal: Callable[..., None], name: str, clip: tuple[int, int, int]) -> None:
     # In fp64: fp32 loses five digits in X3D-L's 170 batch norms, the last of them over 16 values.

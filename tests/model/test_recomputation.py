@@ -74,6 +74,7 @@ def trained(network: nn.Module, activation_memory: str) -> list[Tensor]:
     return [*found, *network.state_dict().values(), torch.get_rng_state()]
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("activation_memory", ["lean", "minimal"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("block", BLOCKS)

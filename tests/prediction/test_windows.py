@@ -118,6 +118,7 @@ def test_a_video_shorter_than_a_window_is_one_that_loops(write: Callable[..., st
     assert (group.plan.starts.tolist(), group.plan.ends.tolist()) == ([0.0], [pytest.approx(0.3)])
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("hop_seconds", [None, 0.2, 1.3])
 def test_each_frame_is_decoded_once_and_few_at_a_time(
     hop_seconds: float | None, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch

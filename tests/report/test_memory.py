@@ -67,6 +67,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.turns
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("batch_size", [2, 5])
 @pytest.mark.parametrize("width", [8, 200_000], ids=["the_backward_is_fullest", "the_optimiser_is_fullest"])

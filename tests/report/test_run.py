@@ -176,6 +176,7 @@ def test_shows_examples(hostile_run: Path) -> None:
     assert "smaller or left out" not in shown.text
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(("num", "side"), [(3, 224), (60, 160)])
 def test_stays_small_whatever_the_examples(hostile_run: Path, num: int, side: int) -> None:
     """Noise cannot be compressed: at full quality an example of 160 px takes 180 kB."""

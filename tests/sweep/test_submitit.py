@@ -193,6 +193,7 @@ def test_a_failing_job_is_named_and_the_same_command_goes_on(tmp_path: Path, cap
     assert [lines(job).count("began") for job in of] == [1, 2, 2, 2]
 
 
+@pytest.mark.turns
 def test_jobs_at_a_time(tmp_path: Path) -> None:
     of = jobs(tmp_path, "pause", "pause", "pause", "pause")
     seen = []
@@ -234,6 +235,7 @@ def test_the_queues_warning_saves_once_and_the_job_goes_on(tmp_path: Path) -> No
     assert len(list((tmp_path / "sweep/submitit").glob("*_submitted.pkl"))) == 1, "requeued, not submitted anew"
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["SIGINT", "SIGTERM", "SIGKILL"])
 def test_jobs_stay_when_the_command_ends(tmp_path: Path, signum: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
     """And the same command waits for them, and submits none a second time."""
@@ -355,6 +357,7 @@ def test_a_single_job_and_one_that_has_left_the_queue(tmp_path: Path, slurm: Pat
     assert (tmp_path / "sweep/submitit/2_submission.sh").exists()
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(
     ("state", "message"),
     [

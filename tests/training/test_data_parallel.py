@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 STEPS = 20
@@ -14,6 +15,7 @@ STEPS = 20
 TOLERANCE = 1e-9  # 1.7e-12 was seen
 
 
+@pytest.mark.turns
 def test_under_group_norm_they_are_one(tmp_path: Path) -> None:
     """After 20 steps of the clips, crops and flips of a run; dropout and mixing are off."""
     weights = []

@@ -154,6 +154,7 @@ def validated(out: Path) -> list[tuple[str, ...]]:
         ]
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(
     ("stop_step", "num_workers"),
     [(2, 0), (2, 2), (STEPS_PER_EPOCH - 1, 0), (STEPS_PER_EPOCH + 1, 0), (None, 0)],
@@ -232,6 +233,7 @@ def test_killed_after_any_checkpoint_equals_uninterrupted(
     assert not (tmp_path / "whole").exists()
 
 
+@pytest.mark.turns
 def test_killed_in_the_middle_of_an_epoch_equals_uninterrupted(
     data: Path, uninterrupted: tuple[Path, list[list[int]]], recorder: Recorder, tmp_path: Path
 ) -> None:

@@ -237,6 +237,7 @@ FORGED = {
 }
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("forged", FORGED)
 def test_no_tensor_reaches_beyond_its_values(
     refuse: Callable, shallow: Callable[..., nn.Module], tmp_path: Path, forged: str

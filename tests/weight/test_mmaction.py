@@ -68,6 +68,7 @@ def in_mmaction(name: str, model: str) -> str:
     return f"{place}layer{block}.{number}.{in_block(rest)}"
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_those_of_the_network(
     build: Build, load: Callable, published: Callable, scores: Callable, assert_same: Callable, tmp_path: Path, name: str

@@ -22,6 +22,7 @@ MODELS = {
 }
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_those_of_its_network(
     build: Callable[..., nn.Module],

@@ -112,6 +112,7 @@ def caffe2_blobs(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {**blobs, "lr": np.zeros((), np.float32), "model_iter": 7}
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize("name", ["i3d_r50", "slowfast_r50"])
 def test_scores_of_a_caffe2_pickle(
     build: Build,

@@ -216,6 +216,7 @@ class TestValues:
         "huge": (lambda x: torch.ones(1).expand(2**40), "is of 1099511627776 values"),
     }
 
+    @pytest.mark.turns
     @pytest.mark.parametrize("kind", KINDS)
     def test_of_another_kind_are_refused_where_a_layer_takes_them(
         self, shallow: Build, load: Callable, refuse: Callable, theirs: nn.Module, tmp_path: Path, kind: str
