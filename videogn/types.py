@@ -123,11 +123,12 @@ class Sampler(Protocol):
 
 
 class ClipKey(NamedTuple):
-    """Names one training clip; every random choice about it derives from (seed, key)."""
+    """Names one training clip; every random choice about it derives from (seed, epoch, video, clip)."""
 
     epoch: int
     video: int  # row of the manifest's split
-    clip: int  # 0 .. clips_per_video - 1
+    clip: int  # of those of the video in the epoch
+    shape: int = 0  # which of the training's shapes of clips; there is one, but in multigrid training
 
 
 @runtime_checkable

@@ -71,7 +71,7 @@ def decoders() -> dict[str, Decoder]:
 
 def our_clips(videos: Manifest, decoder: Decoder) -> TrainingClips:
     transform = RandomShortSideCrop(CROP_SIZE, SHORT_SIDE, flip=0.5)
-    return TrainingClips(videos, decoder, RandomClip(CLIP_LENGTH, FRAME_STRIDE), transform, seed=0)
+    return TrainingClips(videos, decoder, [(RandomClip(CLIP_LENGTH, FRAME_STRIDE), transform)], seed=0)
 
 
 def ours(videos: Manifest, decoder: Decoder) -> Turn:

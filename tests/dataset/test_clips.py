@@ -40,11 +40,11 @@ def manifest(tmp_path: Path) -> Manifest:
 
 @pytest.fixture
 def clips(manifest: Manifest) -> TrainingClips:
-    return TrainingClips(manifest, PyAVDecoder(), RandomClip(4, 3), RandomShortSideCrop(16, [16, 24], 0.5), seed=7)
+    return TrainingClips(manifest, PyAVDecoder(), [(RandomClip(4, 3), RandomShortSideCrop(16, [16, 24], 0.5))], seed=7)
 
 
 def test_a_clip_depends_on_seed_and_key_alone(manifest: Manifest, clips: TrainingClips) -> None:
-    again = TrainingClips(manifest, PyAVDecoder(), RandomClip(4, 3), RandomShortSideCrop(16, [16, 24], 0.5), seed=7)
+    again = TrainingClips(manifest, PyAVDecoder(), [(RandomClip(4, 3), RandomShortSideCrop(16, [16, 24], 0.5))], seed=7)
     keys = [ClipKey(epoch, 0, clip) for epoch in range(4) for clip in range(2)]
     first = [clips[key] for key in keys]
     second = [again[key] for key in reversed(keys)][::-1]
@@ -159,7 +159,7 @@ def test_after_a_short_read_the_clip_is_drawn_again(manifest: Manifest) -> None:
     (views,) = read_views("x.mp4", Promising(), [(UniformClips(2, 1, 3), Crops(16, 16, 1))])
     # Starts floor(k * 6 / 3), from the frames that are there; never the ten that were promised.
     assert views[:, :, 0, 0, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
-    training = TrainingClips(manifest, Promising(), RandomClip(4, 1), RandomShortSideCrop(16, [16, 16], 0.0), seed=0)
+    training = TrainingClips(manifest, Promising(), [(RandomClip(4, 1), RandomShortSideCrop(16, [16, 16], 0.0))], seed=0)
     for epoch in range(20):
         batch = training[ClipKey(epoch, 0, 0)]
         first = int(batch.clips[0, 0, 0, 0, 0])
@@ -191,7 +191,7 @@ class Failing:
 
 
 def training(manifest: Manifest, decoder: Decoder, length: int = 4) -> TrainingClips:
-    return TrainingClips(manifest, decoder, RandomClip(length, 1), RandomShortSideCrop(16, [16, 16], 0.5), seed=3)
+    return TrainingClips(manifest, decoder, [(RandomClip(length, 1), RandomShortSideCrop(16, [16, 16], 0.5))], seed=3)
 
 
 @pytest.mark.parametrize("clips_together", [1, 3])
@@ -280,7 +280,7 @@ class Counting:
 
 def test_clips_of_a_video_come_from_one_open_file_and_are_the_same(manifest: Manifest) -> None:
     decoder = Counting()
-    clips = TrainingClips(manifest, decoder, RandomClip(6, 3), RandomShortSideCrop(16, [16, 24], 0.5), seed=7)
+    clips = TrainingClips(manifest, decoder, [(RandomClip(6, 3), RandomShortSideCrop(16, [16, 24], 0.5))], seed=7)
     keys = [
         *(ClipKey(0, 0, clip) for clip in range(3)),
         *(ClipKey(0, 1, clip) for clip in range(2)),
@@ -291,7 +291,7 @@ def test_clips_of_a_video_come_from_one_open_file_and_are_the_same(manifest: Man
     assert decoder.opened == ["long.mp4", "short.mp4", "noise.mp4", "long.mp4"]
     assert all(indices == sorted(set(indices)) for indices in decoder.decoded)  # each frame once, in order
     for key, one in zip(keys, together, strict=True):
-        alone = TrainingClips(manifest, PyAVDecoder(), RandomClip(6, 3), RandomShortSideCrop(16, [16, 24], 0.5), seed=7)[key]
+        alone = TrainingClips(manifest, PyAVDecoder(), [(RandomClip(6, 3), RandomShortSideCrop(16, [16, 24], 0.5))], seed=7)[key]
         assert torch.equal(one.clips, alone.clips)
         assert torch.equal(one.flips, alone.flips)
         assert [dead.reason for dead in one.dead] == [dead.reason for dead in alone.dead]
@@ -310,7 +310,7 @@ def test_a_verified_file_is_opened_here_and_a_changed_one_apart(manifest: Manife
     rows = [e._replace(num_bytes=size) for e, size in zip(manifest.entries[:2], [sizes[0], sizes[1] + 1], strict=True)]
     verified = Manifest(manifest.root, rows, manifest.classes)
     decoder = Apart()
-    clips = TrainingClips(verified, decoder, RandomClip(4, 3), RandomShortSideCrop(16, [16, 24], 0.5), seed=7)
+    clips = TrainingClips(verified, decoder, [(RandomClip(4, 3), RandomShortSideCrop(16, [16, 24], 0.5))], seed=7)
     views = VideoViews(verified, decoder, [(UniformClips(4, 3, 1), Crops(32, 40, 1))])
     for row in range(2):
         assert len(clips[ClipKey(0, row, 0)].clips) == len(views[row][0].clips) == 1

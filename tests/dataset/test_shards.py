@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 def clips(manifest: Manifest, decoder: Decoder) -> TrainingClips:
     transform = RandomShortSideCrop(16, [16, 24], 0.5)
-    return TrainingClips(manifest.split("train"), decoder, RandomClip(4, 2), transform, seed=3)
+    return TrainingClips(manifest.split("train"), decoder, [(RandomClip(4, 2), transform)], seed=3)
 
 
 def loader(source: TrainingClips, rank: int = 0, num_ranks: int = 1, num_workers: int = 2) -> TrainingLoader:

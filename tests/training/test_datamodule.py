@@ -63,7 +63,7 @@ def data(folder: Path, decoder: Any, num_workers: int) -> ClipData:
     entries = [Entry(f"{n}.mp4", "ab"[n % 2], str(n), ("train", "val", "test")[n % 3]) for n in range(3 * NUM_VIDEOS)]
     protocol = Protocol(UniformClips(4, 1, 2), Crops(16, 16, 1))
     source = TrainingSource(
-        RandomClip(4, 1), RandomShortSideCrop(16, [16, 16], 0.5), lambda rank, ranks: EpochBatches(NUM_VIDEOS, 2, 0), 0
+        [(RandomClip(4, 1), RandomShortSideCrop(16, [16, 16], 0.5))], lambda rank, ranks: EpochBatches(NUM_VIDEOS, 2, 0), 0
     )
     return ClipData(Manifest(folder, entries, ("a", "b")), decoder, {"two": protocol}, protocol, 2, num_workers, source)
 

@@ -52,7 +52,7 @@ def training_clips(seed: int = 7) -> TrainingClips:
     entries = tuple(Entry(str(i), "ab"[i % 2], str(i), "train") for i in range(NUM_VIDEOS))
     appearance = RandomAppearance(0.4, 0.4, 0.4, 0.1, num_ops=2, magnitude_std=0.5, erase_probability=0.5)
     transform = RandomResizedCrop(16, [0.3, 1.0], [0.75, 1.33], 0.5, appearance)
-    return TrainingClips(Manifest(Path("/"), entries, ("a", "b")), Noise(), RandomClip(4, 3, True), transform, seed)
+    return TrainingClips(Manifest(Path("/"), entries, ("a", "b")), Noise(), [(RandomClip(4, 3, True), transform)], seed)
 
 
 def inputs(batch: Batch) -> torch.Tensor:

@@ -10,7 +10,7 @@ import shlex
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
 
     from videogn.cli.data import bad_fraction, kinds_of, read_data, read_decoder, write_missing
     from videogn.cli.output import TestedData, finish, make_folder, shown, write_config
+    from videogn.cli.shapes import clips_of, plan_of
     from videogn.cli.weights import start_from
     from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.evaluation.result import peak_memory_bytes
@@ -181,10 +182,10 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         trainer.limit_val_batches = 0
     kinds = kinds_of(train_split, config.get("batch_composition", "mixed"))
 
-    def batches(rank: int, num_ranks: int) -> EpochBatches:
+    def batches(rank: int, num_ranks: int, shapes: Callable[[int, int], tuple[int, int]] | None = None) -> EpochBatches:
         labels = train_split.targets() if config.get("class_balanced") else None
         drawn = len(train_split), config.batch_size, config.seed, config.clips_per_video
-        return EpochBatches(*drawn, rank, num_ranks, labels, kinds, overfit)
+        return EpochBatches(*drawn, rank, num_ranks, labels, kinds, overfit, shapes)
 
     steps_per_epoch = _steps_per_epoch(trainer, len(batches(0, trainer.world_size)))
     clips_a_step = config.batch_size * trainer.world_size * trainer.accumulate_grad_batches
@@ -206,6 +207,13 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         config.total_steps = steps_per_epoch * (config.epochs or 1) if rehearsed else num_steps
     if config.get("warmup") is not None and config.warmup.steps_per_epoch is None:
         config.warmup.steps_per_epoch = steps_per_epoch
+    plan = plan_of(config, trainer, network, int(config.total_steps))
+
+    def shapes(epoch: int, batch: int) -> tuple[int, int]:
+        assert plan is not None
+        place = plan.place(epoch * steps_per_epoch + batch // trainer.accumulate_grad_batches)
+        return place, plan.shapes[place].clips
+
     if config.get("memory_format") == "auto":
         config.memory_format = _measured_format(config, network, trainer)
     stored = resolved(config)
@@ -230,6 +238,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         Quarantine(out / "quarantine.csv", train_split, max_bad_fraction),
         fine_tuning,
         mixing,
+        None if plan is None else plan.lr_factor,
     )
     protocols = {key: instantiate(protocol) for key, protocol in config.evaluation.items()}
     validation = instantiate(config.validation)
@@ -245,7 +254,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
             "as many or more, or null, or fewer epochs"
         )
     warmup = describe_warmup(instantiate(config.get("warmup")), schedule, int(config.total_steps))
-    source = TrainingSource(instantiate(config.sampler), instantiate(config.transform), batches, config.seed)
+    ordered = batches if plan is None else functools.partial(batches, shapes=shapes)
+    source = TrainingSource(clips_of(config, plan), ordered, config.seed, batches)
     decoder = read_decoder(config.decoder, dataset)  # it says which it is: not before a line of error
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers, source)
     if trainer.is_global_zero:
@@ -270,6 +280,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         _log.info("%s: %s; %s; %s", name, size, steps, shown(out))
         if recipe is not None:
             _log.info("%s", recipe.describe(clips_a_step, steps_per_epoch))
+        if plan is not None:
+            _log.info("multigrid: %s", plan)
         if warmup:
             _log.info("%s", warmup)
         if isinstance(loss, FocalLoss) and loss.weight is not None:

@@ -48,14 +48,19 @@ class TrainingClips(Dataset[Batch]):
     Frames, window, mirroring and appearance derive from (seed, key) alone: workers, ranks and order do not change a clip. So does
     whether it can be read: another clip of a damaged video may. Nothing is remembered but a video on whose opening the decoder
     hangs, which no clip can change: once a worker it costs the deadline, not once an epoch.
+
+    Args:
+        shapes: frames, window and appearance of a clip, for each shape that keys ask for.
+        seed: with a clip's key, the source of its randomness.
     """
 
-    def __init__(self, manifest: Manifest, decoder: Decoder, sampler: Sampler, transform: TrainingTransform, seed: int) -> None:
+    def __init__(
+        self, manifest: Manifest, decoder: Decoder, shapes: Sequence[tuple[Sampler, TrainingTransform]], seed: int
+    ) -> None:
         self._manifest = manifest
         self._targets = manifest.targets()
         self._decoder = decoder
-        self._sampler = sampler
-        self._transform = transform
+        self._shapes = tuple(shapes)
         self._seed = seed
         self._hanging: dict[int, DeadVideo] = {}
 
@@ -90,11 +95,12 @@ class TrainingClips(Dataset[Batch]):
         """Decode what all of the clips need once, and cut each from it."""
         asked, drawn = [], []
         for key in keys:
-            rng = np.random.default_rng([self._seed, *key])
-            indices = self._sampler(video.timestamps, rng)[0]
-            window = self._transform.draw(video.height, video.width, rng)
-            asked.append((indices, window, self._transform.cut))
-            drawn.append((window.flip, self._transform.draw_appearance(rng)))
+            rng = np.random.default_rng([self._seed, key.epoch, key.video, key.clip])
+            sampler, transform = self._shapes[key.shape]
+            indices = sampler(video.timestamps, rng)[0]
+            window = transform.draw(video.height, video.width, rng)
+            asked.append((indices, window, transform.cut))
+            drawn.append((window.flip, transform.draw_appearance(rng)))
         clips = cut_clips(video, asked)
         return [
             Batch(

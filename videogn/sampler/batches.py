@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain, count, islice
 
 import numpy as np
 from jaxtyping import Int64
@@ -39,6 +40,8 @@ class EpochBatches:
         kinds: something of every video, such as its class or its source: a step is of one kind, but where those of an epoch run
             out and the next begin. None mixes them.
         first: only so many batches, the first of epoch 0, again in every epoch, with the same clips; None takes all.
+        shapes: (epoch, batch) -> the shape of the batch's clips, and how many times `batch_size` it has. An epoch has as many
+            batches all the same, and goes through the videos again and again. Without `kinds` and `first`. None: one shape.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class EpochBatches:
         labels: Int64[np.ndarray, " V"] | None = None,
         kinds: Int64[np.ndarray, " V"] | None = None,
         first: int | None = None,
+        shapes: Callable[[int, int], tuple[int, int]] | None = None,
     ) -> None:
+        assert shapes is None or (kinds is None and first is None)
         self._num_videos = num_videos
         self._batch_size = batch_size
         self._seed = seed
@@ -62,6 +67,7 @@ class EpochBatches:
         self._labels = labels
         self._kinds = kinds
         self._first = first
+        self._shapes = shapes
         self.epoch = 0
         self.consumed = 0  # batches of this epoch that training has taken
         if len(self) == 0:
@@ -79,10 +85,23 @@ class EpochBatches:
     def __iter__(self) -> Iterator[list[ClipKey]]:
         if self.consumed == len(self):
             self.epoch, self.consumed = self.epoch + 1, 0
-        keys = self._keys()
+        if self._shapes is not None:
+            yield from self._of_shapes(self._shapes)
+            return
+        keys = self._keys(Counter())
         for batch in range(self.consumed, len(self)):
             start = (batch * self._num_ranks + self._rank) * self._batch_size
             yield keys[start : start + self._batch_size]
+
+    def _of_shapes(self, shapes: Callable[[int, int], tuple[int, int]]) -> Iterator[list[ClipKey]]:
+        drawn: Counter[int] = Counter()
+        keys = chain.from_iterable(self._keys(drawn, number) for number in count())
+        for batch in range(len(self)):
+            shape, times = shapes(self.epoch, batch)
+            size = self._batch_size * times
+            everywhere = list(islice(keys, size * self._num_ranks))
+            if batch >= self.consumed:
+                yield [key._replace(shape=shape) for key in everywhere[self._rank * size : (self._rank + 1) * size]]
 
     def advance(self) -> None:
         self.consumed += 1
@@ -99,11 +118,15 @@ class EpochBatches:
                 )
         self.epoch, self.consumed = state["epoch"], state["consumed"]
 
-    def _keys(self) -> list[ClipKey]:
-        """Those of the epoch, in its order; a video that is drawn again has the clips behind those of before."""
+    def _keys(self, drawn: Counter[int], again: int = 0) -> list[ClipKey]:
+        """Those of the epoch, in its order; a video that is drawn again has the clips behind those of before.
+
+        Args:
+            drawn: how often each video was, in this epoch.
+            again: how often the epoch has gone through the videos.
+        """
         epoch = self.epoch if self._first is None else 0
-        rng = np.random.default_rng([self._seed, epoch])
-        drawn: Counter[int] = Counter()
+        rng = np.random.default_rng([self._seed, epoch, again] if again else [self._seed, epoch])
         keys = []
         videos = rng.permutation(self._num_videos) if self._labels is None else _balanced(self._labels, rng)
         if self._kinds is not None:
@@ -126,6 +149,7 @@ class EpochBatches:
             "seed": self._seed,
             "class_balanced": int(self._labels is not None),
             "alike": int(self._kinds is not None),
+            "multigrid": int(self._shapes is not None),
         }
 
 

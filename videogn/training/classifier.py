@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float, Int64
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import Optimizer
@@ -44,6 +45,7 @@ class Optimization:
         quarantine: takes the training videos that cannot be read.
         fine_tuning: how fast the stages move.
         mixing: of the clips and labels of a batch.
+        lr_factor: optimiser step -> what the schedule's lr is multiplied with in it, as for steps of more clips.
     """
 
     loss: nn.Module
@@ -54,6 +56,7 @@ class Optimization:
     quarantine: Quarantine
     fine_tuning: FineTuning = field(default_factory=FineTuning)
     mixing: Mixing = field(default_factory=Mixing)
+    lr_factor: Callable[[int], float] | None = None
 
 
 class VideoClassifier(pl.LightningModule):
@@ -202,6 +205,27 @@ class VideoClassifier(pl.LightningModule):
         except (TypeError, ValueError, ZeroDivisionError) as error:
             raise InputError(f"schedule: {error}; correct its values") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """With the schedule's lr, times `lr_factor` of the step; schedules go on from the lr that they have set themselves."""
+        if self.optimization.lr_factor is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        factor = self.optimization.lr_factor(self.global_step)
+        before = [group["lr"] for group in optimizer.param_groups]
+        for group, lr in zip(optimizer.param_groups, before, strict=True):
+            group["lr"] = lr * factor
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        finally:
+            for group, lr in zip(optimizer.param_groups, before, strict=True):
+                group["lr"] = lr
 
     @property
     def waits_for_ranks(self) -> bool:

@@ -29,15 +29,16 @@ class TrainingSource:
     """How training clips are drawn.
 
     Attributes:
-        sampler, transform: frames, window and appearance of a clip.
+        shapes: frames, window and appearance of a clip, for each shape of clips.
         batches: (rank, num_ranks) -> the order of the clips.
         seed: with a clip's key, the source of its randomness.
+        first_batches: the same for clips of the first shape alone; None where there is no other.
     """
 
-    sampler: Sampler
-    transform: TrainingTransform
+    shapes: Sequence[tuple[Sampler, TrainingTransform]]
     batches: Callable[[int, int], EpochSampler]
     seed: int
+    first_batches: Callable[[int, int], EpochSampler] | None = None
 
 
 class ClipData(pl.LightningDataModule):
@@ -105,19 +106,22 @@ class ClipData(pl.LightningDataModule):
         return loader_bytes(max(training, of_batch(protocols), of_batch((self._validation,))), self._num_workers)
 
     def train_dataloader(self) -> TrainingLoader:
-        return self._training_loader(self.training_place)
+        batches = self._source.batches(*self._rank())
+        if self.training_place is not None:
+            batches.load_state_dict(self.training_place)
+        return self._training_loader(batches)
 
     def first_training_batches(self) -> TrainingLoader:
-        """The training's batches from its first epoch on, also in a training that is resumed later."""
-        return self._training_loader(None)
+        """The training's batches from its first epoch on, also in a training that is resumed later; of full clips."""
+        return self._training_loader((self._source.first_batches or self._source.batches)(*self._rank()))
 
-    def _training_loader(self, place: dict[str, int] | None) -> TrainingLoader:
-        source = self._training
-        assert source is not None, "this data was made for testing"
-        batches = source.batches(*self._rank())
-        if place is not None:
-            batches.load_state_dict(place)
-        clips = TrainingClips(self.manifest.split("train"), self._decoder, source.sampler, source.transform, source.seed)
+    @property
+    def _source(self) -> TrainingSource:
+        assert self._training is not None, "this data was made for testing"
+        return self._training
+
+    def _training_loader(self, batches: EpochSampler) -> TrainingLoader:
+        clips = TrainingClips(self.manifest.split("train"), self._decoder, self._source.shapes, self._source.seed)
         return TrainingLoader(
             clips,
             batch_sampler=batches,
