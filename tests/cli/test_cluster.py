@@ -36,6 +36,7 @@ def environment(**changes: str) -> Mapping[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}", **changes}
 
 
+@pytest.mark.turns
 def test_torchrun_trains_what_devices_train(words: Sequence[str], tmp_path: Path) -> None:
     """In one folder, of whose name the processes were not told."""
     devices = ["trainer.accelerator=cpu", "trainer.devices=2"]
@@ -74,6 +75,7 @@ def test_processes_of_torchrun_agree_on_a_folder(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", first)
 
 
+@pytest.mark.turns
 def test_the_script_for_slurm_goes_on_where_the_time_limit_cut_it_off(words: Sequence[str], tmp_path: Path) -> None:
     (script,) = re.findall(r"<!-- job.sh -->\n```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     whole, count = re.subn(r"experiment=\S+ dataset.root=DIR (.*) num_workers=7", r'"${words[@]}" \1', script)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
 import torch
 
 
@@ -13,6 +14,7 @@ def kept(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoint").iterdir())
 
 
+@pytest.mark.turns
 def test_every_second_epoch_stays(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     words = [*tiny, f"dataset.root={trained.parent}/motion", "epochs=5", "callback=[best,keep]", "callback.keep.every_n_epochs=2"]
     outcome = videogn("train", *words, f"out={tmp_path}/run")
@@ -36,6 +38,7 @@ def test_every_second_epoch_stays(videogn: Callable, tiny: Sequence[str], traine
     assert outcome.status == 0, outcome.err
 
 
+@pytest.mark.turns
 def test_the_best_two_stay(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     rule = [
         "callback.keep.every_n_epochs=1",

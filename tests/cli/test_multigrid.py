@@ -66,6 +66,7 @@ def words(tiny: Sequence[str], trained: Path) -> list[str]:
     return [*kept, *GRID, f"dataset.root={trained.parent}/motion", "epochs=2"]
 
 
+@pytest.mark.turns
 def test_every_step_has_its_clips_and_their_lr(
     videogn: Callable, words: Sequence[str], tmp_path: Path, steps: list[tuple[int, int, int, float]]
 ) -> None:
@@ -83,6 +84,7 @@ def test_every_step_has_its_clips_and_their_lr(
     assert rounded(steps) == [(*shape, round(0.001 * factor, 9)) for *shape, factor in EXPECTED]
 
 
+@pytest.mark.turns
 def test_a_stopped_training_goes_on(
     videogn: Callable,
     words: Sequence[str],

@@ -103,6 +103,7 @@ def in_mlflow(database: Path, run: str) -> tuple[dict[str, str], Metrics]:
         return facts, {(key, step): value for key, step, value in rows if key != "epoch"}
 
 
+@pytest.mark.turns
 def test_wandb_is_told_what_the_run_folder_says_and_a_resumed_run_goes_on(
     tiny: Sequence[str], tmp_path: Path, stopping: Path
 ) -> None:

@@ -131,6 +131,8 @@ def test_an_epoch_has_as_many_batches_and_goes_through_the_videos_again_and_agai
         often = Counter(key.video for key in keys)
         assert len(often) == 15
         assert max(often.values()) - min(often.values()) <= 2
+        videos = [key.video for key in keys]
+        assert videos[:30] != videos[30:60], "each time in another order"
         # The clips of a video in an epoch are numbered through.
         assert all({k.clip for k in keys if k.video == video} == set(range(times)) for video, times in often.items())
     plain = [key for batch in EpochBatches(15, 4, 3, 2) for key in batch]
