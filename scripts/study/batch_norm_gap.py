@@ -27,7 +27,7 @@ from videogn.training.checkpoint import read_checkpoint
 from videogn.training.datamodule import ClipData
 from videogn.transform.functional import to_input
 
-KEYS = ("norm", "conv", "batch_size", "seed")
+KEYS = ("norm", "conv", "batch_size", "batch_composition", "seed")
 
 
 def main() -> None:
