@@ -75,6 +75,12 @@ def test_8_bits(exporter: Callable[..., Exporter], source: Source, place: Path, 
     assert 1e-4 < found["largest_relative_difference"] < 0.2
 
 
+def test_an_opset_to_come(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
+    with pytest.raises(InputError, match=r"^export.opset=99: onnx [\d.]+, which is installed, has up to \d\d$"):
+        proof.export(exporter("onnx", opset=99), source, place / "m.onnx")
+    assert list(place.iterdir()) == []
+
+
 def test_an_operator_that_the_opset_has_not(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     class Strange(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

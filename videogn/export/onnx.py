@@ -59,6 +59,9 @@ class OnnxExporter(GraphExporter):
         import onnx
         import torch
 
+        latest = onnx.defs.onnx_opset_version()
+        if self.opset > latest:
+            raise InputError(f"export.opset={self.opset}: onnx {onnx.__version__}, which is installed, has up to {latest}")
         program = self.program(source, self.precision)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's, on its own internals
