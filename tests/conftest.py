@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ if not os.environ.get("JAXTYPING_DISABLE"):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--turn", type=int, metavar="N", help="of the tests marked `turns`, run every third, from the Nth on")
+    parser.addoption("--turn", type=int, metavar="N", help="of the tests marked `turns`, run that third of three")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -31,11 +32,12 @@ def leave_to_other_turns(config: pytest.Config, items: list[pytest.Item]) -> Non
     turn = config.getoption("turn")
     if turn is None:
         return
-    slow = [item for item in items if item.get_closest_marker("turns")]
-    left = [item for place, item in enumerate(slow) if (place - turn) % 3]
+    kept, left = [], []
+    for item in items:
+        other = item.get_closest_marker("turns") and (zlib.crc32(item.nodeid.encode()) - turn) % 3
+        (left if other else kept).append(item)
     config.hook.pytest_deselected(items=left)
-    left_out = set(left)
-    items[:] = [item for item in items if item not in left_out]
+    items[:] = kept
 
 
 def skip_without_a_gpu(items: list[pytest.Item]) -> None:

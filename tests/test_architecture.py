@@ -48,10 +48,11 @@ HOMES = {
 }
 # torch's and Lightning's classes; but Lightning's CSV logger deletes the metrics of the run that it resumes, torch's
 # schedules count steps, which are others at another batch size, its class weights depend on the batch, it has no focal
-# loss of a softmax, and Lightning's average of weights lies on the CPU.
+# loss of a softmax, Lightning's average of weights lies on the CPU, and two of its checkpoints may not watch the same.
 LIBRARY_FOLDERS = {"optimizer", "schedule", "loss", "trainer", "logger", "callback"}
 EXCEPTIONS = {
     "callback/ema.yaml": "videogn.training.weight_averaging.",
+    "callback/keep.yaml": "videogn.training.keep.",
     "logger/csv.yaml": "videogn.training.metrics_file.",
     "logger/mlflow.yaml": "videogn.training.tracking.",
     "logger/wandb.yaml": "videogn.training.tracking.",

@@ -17,6 +17,7 @@ def kept(run: Path) -> list[str]:
 @pytest.mark.turns
 def test_every_second_epoch_stays(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     words = [*tiny, f"dataset.root={trained.parent}/motion", "epochs=5", "callback=[best,keep]", "callback.keep.every_n_epochs=2"]
+    words.append("+trainer.check_val_every_n_epoch=3")  # it need not be an epoch with a validation
     outcome = videogn("train", *words, f"out={tmp_path}/run")
     assert outcome.status == 0, outcome.err
     assert kept(tmp_path / "run") == ["best.ckpt", "last.ckpt", "step_000010.ckpt", "step_000020.ckpt"]
@@ -46,7 +47,7 @@ def test_the_best_two_stay(videogn: Callable, tiny: Sequence[str], trained: Path
         "callback.keep.monitor=val/loss",
         "callback.keep.mode=min",
     ]
-    words = [*tiny, f"dataset.root={trained.parent}/motion", "epochs=5", "callback=[keep]", *rule]
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "epochs=5", "callback=[best,keep]", *rule]
     outcome = videogn("train", *words, f"out={tmp_path}/run")
     assert outcome.status == 0, outcome.err
     lines = (tmp_path / "run/metrics.csv").read_text().splitlines()
@@ -57,5 +58,13 @@ def test_the_best_two_stay(videogn: Callable, tiny: Sequence[str], trained: Path
         if row["val/loss"]
     }
     best = sorted(losses, key=losses.__getitem__)[:2]
-    assert kept(tmp_path / "run") == sorted(["last.ckpt", *(f"step_{step:06d}.ckpt" for step in best)])
+    assert kept(tmp_path / "run") == sorted(["best.ckpt", "last.ckpt", *(f"step_{step:06d}.ckpt" for step in best)])
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "done"
+
+
+def test_beside_one_that_watches_the_same(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    rule = ["callback.keep.every_n_epochs=1", "callback.keep.save_top_k=3", "callback.keep.monitor=val/top1"]
+    words = [*tiny, f"dataset.root={trained.parent}/motion", "callback=[best,lr_monitor,keep]", *rule]
+    outcome = videogn("train", *words, f"out={tmp_path}/run")
+    assert outcome.status == 0, outcome.err
+    assert kept(tmp_path / "run") == ["best.ckpt", "last.ckpt", "step_000005.ckpt"]

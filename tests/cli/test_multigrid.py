@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.optim import SGD
 
+from videogn.cli.shapes import clips_of
+from videogn.configuration import compose
+from videogn.sampler.multigrid import Multigrid
 from videogn.training import precise_statistics
 from videogn.training.classifier import VideoClassifier
 
@@ -22,6 +26,7 @@ GRID = [
     "train_short_side=[64,76]",
     "test_short_side=64",
 ]
+KEYS = ("cycle_ends", "long_cycle", "short_cycle")
 # Of the five steps of an epoch of 20 videos, and of the next: 4 clips of 4 x 64 at full size.
 EXPECTED = [
     *((16 * 4, 1, 32, 8), (8 * 4, 1, 45, 8)),
@@ -82,6 +87,22 @@ def test_every_step_has_its_clips_and_their_lr(
     outcome = videogn("train", *accumulated, f"out={tmp_path}/b")
     assert outcome.status == 0, outcome.err
     assert rounded(steps) == [(*shape, round(0.001 * factor, 9)) for *shape, factor in EXPECTED]
+    steps.clear()
+    # Three of an epoch's ten batches a step, and one in the last: eight steps in all.
+    accumulated[accumulated.index("trainer.accumulate_grad_batches=2")] = "trainer.accumulate_grad_batches=3"
+    outcome = videogn("train", *accumulated, f"out={tmp_path}/c")
+    assert outcome.status == 0, outcome.err
+    plan = Multigrid([0.8], [[0.25, 0.7071], [0.5, 0.7071], [0.5, 1.0], [1.0, 1.0]], [0.5]).plan(4, 2, 64, 8)
+    expected = [
+        (
+            shape.clips * (2 if step in (3, 7) else 6),
+            shape.clip_length,
+            shape.crop_size,
+            round(0.001 * plan.lr_factor(step), 9),
+        )
+        for step, shape in enumerate(plan.shapes[plan.place(step)] for step in range(8))
+    ]
+    assert rounded(steps) == expected
 
 
 @pytest.mark.turns
@@ -133,6 +154,12 @@ def test_a_stopped_training_goes_on(
         (["multigrid.short_cycle=[2]"], r"multigrid.short_cycle=\[2\]; give shares of the side"),
         (["batch_composition=one_class"], r"batch_composition=one_class with multigrid"),
         (["trainer.overfit_batches=1"], r"leave trainer.overfit_batches and trainer.limit_train_batches out"),
+        (["+trainer.limit_train_batches=1"], r"leave trainer.overfit_batches and trainer.limit_train_batches out"),
+        (["multigrid=none"], r"multigrid=none: give null for none, or values of its keys"),
+        (
+            ["multigrid._target_=videogn.transform.mixing.Mixing", *(f"~multigrid.{key}" for key in KEYS)],
+            r"multigrid._target_=videogn.transform.mixing.Mixing: is no videogn.sampler.multigrid.Multigrid",
+        ),
         (["+trainer.limit_train_batches=0.5"], r"leave trainer.overfit_batches and trainer.limit_train_batches out"),
         (["~sampler.frame_stride"], r"this sampler or transform has no such value"),
         (["train_short_side=[5,6]"], r"transform: short_side=\[5, 6\] with crop_size=64"),
@@ -140,7 +167,27 @@ def test_a_stopped_training_goes_on(
     ],
 )
 def test_bad_values_are_one_line(videogn: Callable, words: Sequence[str], overrides: list[str], message: str) -> None:
+    if overrides[0].startswith("multigrid._target_"):
+        words = [word for word in words if not word.startswith("multigrid.")]
     assert re.search(message, videogn("train", *words, *overrides).refusal())
+
+
+def test_clips_of_a_shape_show_the_same_time_and_as_much_of_a_frame() -> None:
+    """And the configuration, which is written into the run folder, stays as it is."""
+    config = compose("train", ["clip_length=8", "frame_stride=2", "crop_size=64", "train_short_side=[64,80]"])
+    before = config.copy()
+    plan = Multigrid([1.0], [[0.25, 0.5], [1.0, 1.0]]).plan(8, 2, 64, 10)
+    full, small = clips_of(config, plan)
+    assert config == before
+    rng = np.random.default_rng(0)
+    timestamps = np.arange(300) / 30
+    for (sampler, transform), length, stride, crop in ((full, 8, 2, 64), (small, 2, 8, 32)):
+        (frames,) = sampler(timestamps, rng)
+        assert np.diff(frames).tolist() == [stride] * (length - 1)
+        # The side of the window in a frame of 160 x 160: 160 at the smallest short side, 64 and 32.
+        sides = [transform.draw(160, 160, rng).height for _ in range(500)]
+        assert max(sides) == 160
+        assert min(sides) == round(160 * crop / 80)
 
 
 def test_a_rehearsal_takes_its_steps(videogn: Callable, words: Sequence[str]) -> None:

@@ -16,7 +16,8 @@ TOLERANCE = 1e-9  # 1.7e-12 was seen
 
 
 @pytest.mark.turns
-def test_under_group_norm_they_are_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["multigrid.cycle_ends=[0.8]", "multigrid.short_cycle=[0.5]", "optimizer.lr=0.01"]])
+def test_under_group_norm_they_are_one(tmp_path: Path, more: list[str]) -> None:
     """After 20 steps of the clips, crops and flips of a run; dropout and mixing are off."""
     weights = []
     for devices in (1, 2):
@@ -25,7 +26,7 @@ def test_under_group_norm_they_are_one(tmp_path: Path) -> None:
             *(f"batch_size={4 // devices}", "trainer.precision=64-true", "optimizer.lr=0.05", "schedule=constant"),
             *("dataset.root=motion", "dataset.num_train=2", "dataset.num_val=1", "dataset.num_test=1", "num_workers=0"),
             *("clip_length=4", "crop_size=32", "train_short_side=[32,36]", "test_short_side=34", "evaluation=one_clip"),
-            *("logger=csv", "callback=[best]", "report_videos=0", f"out={devices}"),
+            *("logger=csv", "callback=[best]", "report_videos=0", f"out={devices}", *more),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)

@@ -20,19 +20,21 @@ def plan_of(config: DictConfig, trainer: Any, network: Any, total_steps: int) ->
     multigrid = instantiate(config.get("multigrid"))
     if multigrid is None:
         return None
-    assert isinstance(multigrid, Multigrid)
+    if not isinstance(multigrid, Multigrid):
+        raise InputError(f"multigrid._target_={config.multigrid._target_}: is no videogn.sampler.multigrid.Multigrid")
     if not multigrid.is_on:
         return None
     if config.get("batch_composition", "mixed") != "mixed":
         raise InputError(f"batch_composition={config.batch_composition} with multigrid: its batches are mixed; leave one out")
-    part = config.trainer.get("overfit_batches") or config.trainer.get("limit_train_batches") not in (None, 1.0)
-    if part and not trainer.fast_dev_run:
+    limit = config.trainer.get("limit_train_batches")
+    whole = limit is None or (isinstance(limit, float) and limit == 1.0)  # the number 1 is one batch
+    if (config.trainer.get("overfit_batches") or not whole) and not trainer.fast_dev_run:
         raise InputError("multigrid goes through whole epochs; leave trainer.overfit_batches and trainer.limit_train_batches out")
     sampler, transform = config.sampler, config.transform
     if "clip_length" not in sampler or "frame_stride" not in sampler or "crop_size" not in transform:
         raise InputError(
-            "multigrid makes sampler.clip_length, sampler.frame_stride, transform.crop_size and, where it is there, "
-            "transform.short_side smaller, and this sampler or transform has no such value"
+            "multigrid sets sampler.clip_length, sampler.frame_stride, transform.crop_size and, where it is there, "
+            "transform.short_side, and this sampler or transform has no such value"
         )
     clips_of(config, None)  # what is wrong with its values they say themselves
     plan = multigrid.plan(sampler.clip_length, sampler.frame_stride, transform.crop_size, total_steps)

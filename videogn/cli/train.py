@@ -288,7 +288,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
             _log.info("%s", describe(loss.weight, manifest.classes))
 
     with tracked(loggers, stored):
-        with guarded(config.batch_size, config.clip_length, config.crop_size):
+        others = "" if plan is None else f" (multigrid: {plan})"
+        with guarded(config.batch_size, config.clip_length, config.crop_size, others):
             with last.listening():
                 trainer.fit(classifier, datamodule=data, ckpt_path=resume, weights_only=True)
             fit_seconds = costs()["seconds"]

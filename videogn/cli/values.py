@@ -84,7 +84,7 @@ def check_values(config: DictConfig) -> None:
     name = config.get("sweep")
     if name is not None and (not isinstance(name, (str, int, float)) or isinstance(name, bool) or not is_plain(str(name))):
         raise InputError(f"sweep={name}: give the name of a folder under runs/sweep, or null")
-    for key in ("appearance", "mixing"):
+    for key in ("appearance", "mixing", "multigrid"):
         if not isinstance(config.get(key), (DictConfig, NoneType)):
             raise InputError(f"{key}={config[key]}: give null for none, or values of its keys, as --help shows them")
     if not config.get("evaluation"):

@@ -61,6 +61,7 @@ def settings(config: Mapping[str, Any]) -> Settings:
         "checkpoint": _text(config.get("checkpoint")),
         "clip": ", ".join(part for part in clip if part),
         "batch size": _text(config.get("batch_size")) + (f", {accumulated} accumulated" if accumulated not in (None, 1) else ""),
+        "multigrid": _multigrid(_part(config, "multigrid")),
         "epochs": _text(config.get("epochs")),
         "steps": f"{config['total_steps']:,}" if isinstance(config.get("total_steps"), int) else "",
         "learning rate": _text(optimizer.get("lr")),
@@ -73,6 +74,11 @@ def settings(config: Mapping[str, Any]) -> Settings:
         "seed": _text(config.get("seed")),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _multigrid(values: Mapping[str, Any]) -> str:
+    found = {name: values.get(name) for name in ("cycle_ends", "short_cycle")}
+    return ", ".join(f"{name} {_text(value)}" for name, value in found.items() if value)
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

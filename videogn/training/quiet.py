@@ -32,9 +32,14 @@ def quiet() -> None:
 
 
 @contextmanager
-def guarded(batch_size: int, clip_length: int, crop_size: int) -> Iterator[None]:
+def guarded(batch_size: int, clip_length: int, crop_size: int, shapes: str = "") -> Iterator[None]:
     """Turns torch's out-of-memory errors into OutOfMemory, the end of a loader's worker, or its fault, into Findings, and an
-    operation that is not deterministic, where that is asked for, into InputError."""
+    operation that is not deterministic, where that is asked for, into InputError.
+
+    Args:
+        batch_size, clip_length, crop_size: of the batches, to say what was too large.
+        shapes: in words, the others that batches may have had.
+    """
     try:
         yield
     except StorageError as error:  # from a worker, the loader puts its traceback before the message
@@ -52,8 +57,8 @@ def guarded(batch_size: int, clip_length: int, crop_size: int) -> Iterator[None]
             raise
         peak = f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_available() else ""
         raise OutOfMemory(
-            f"batch_size={batch_size} clips of {clip_length} x {crop_size} x {crop_size}{peak}: {text.splitlines()[0]}; try "
-            f"batch_size={max(1, batch_size // 2)}: with norm=group_norm the accuracy does not depend on it"
+            f"batch_size={batch_size} clips of {clip_length} x {crop_size} x {crop_size}{shapes}{peak}: {text.splitlines()[0]}; "
+            f"try batch_size={max(1, batch_size // 2)}: with norm=group_norm the accuracy does not depend on it"
         ) from None
 
 
