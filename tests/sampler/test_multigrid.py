@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,6 +137,18 @@ def test_an_epoch_has_as_many_batches_and_goes_through_the_videos_again_and_agai
         assert all({k.clip for k in keys if k.video == video} == set(range(times)) for video, times in often.items())
     plain = [key for batch in EpochBatches(15, 4, 3, 2) for key in batch]
     assert [key[:3] for key in [k for batch in taken for k in batch][: len(plain)]] == [key[:3] for key in plain]
+
+
+def test_classes_come_equally_often_in_every_shape() -> None:
+    labels = np.array([0] * 12 + [1] * 3)
+    batches = EpochBatches(15, 5, 3, labels=labels, shapes=lambda epoch, batch: (0, 6))
+    keys = [key for batch in batches for key in batch]
+    assert len(keys) == len(set(keys)) == 3 * 30
+    often = Counter(labels[key.video] for key in keys)
+    assert abs(often[0] - often[1]) <= 6  # to one in each of six rounds of 15 draws
+    for video in range(15):
+        clips = sorted(key.clip for key in keys if key.video == video)
+        assert clips == list(range(len(clips)))
 
 
 def test_ranks_divide_the_batches_of_one_in_every_shape() -> None:
