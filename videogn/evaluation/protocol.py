@@ -22,7 +22,7 @@ class Protocol:
         aggregation: makes one answer of the views.
 
     Raises:
-        InputError: there is no such aggregation.
+        InputError: there is no such aggregation, or sampler or transform is none.
     """
 
     sampler: Sampler
@@ -30,6 +30,9 @@ class Protocol:
     aggregation: str = "softmax_mean"
 
     def __post_init__(self) -> None:
+        for name, kind in (("sampler", Sampler), ("transform", ViewTransform)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise InputError(f"evaluation: {name}={value}: is none; give values of a file of conf/, as --help shows them")
         if self.aggregation not in AGGREGATIONS:
             raise InputError(f"evaluation: aggregation={self.aggregation}: use one of {', '.join(AGGREGATIONS)}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from videogn.configuration import checked, group_targets, instantiate
+from videogn.evaluation.protocol import Protocol
 from videogn.export.bundle import PARTS
 from videogn.export.child import Run, filled
-from videogn.number import is_count
+from videogn.number import is_count, is_number
 from videogn.prediction.classifier import Classifier
 from videogn.prediction.score import ViewScorer, device_named
 from videogn.training.checkpoint import Checkpoint, read_checkpoint
@@ -189,11 +192,24 @@ def classifier_of(
         config: checked; it has a protocol.
         batch_size, decoder: in place of those of the configuration.
         takes_frames: `score` takes uint8 clips (N, T, H, W, 3) and normalises them itself.
+
+    Raises:
+        InputError: the configuration has no protocol, no decoder, or no mean and std of three numbers.
     """
-    protocol = instantiate(next(iter(config["evaluation"].values())))
+    protocols = config["evaluation"]
+    protocol = instantiate(next(iter(protocols.values()))) if isinstance(protocols, Mapping) and protocols else None
+    if not isinstance(protocol, Protocol):
+        raise InputError(f"evaluation={protocols}: its configuration has no protocol; it is damaged")
+    for key, low in (("mean", -math.inf), ("std", sys.float_info.min)):
+        values = config[key]
+        if not isinstance(values, Sequence) or len(values) != 3 or not all(is_number(value, low) for value in values):
+            raise InputError(f"{key}={values}: its configuration should have three numbers there; it is damaged")
     normalization = None if takes_frames else (config["mean"], config["std"])
     scorer = ViewScorer(score, normalization, batch_size or config["batch_size"], device)
-    return Classifier(scorer, classes, decoder or instantiate(config["decoder"]), protocol)
+    decoder = decoder or instantiate(config["decoder"])
+    if not isinstance(decoder, Decoder):
+        raise InputError(f"decoder={decoder}: its configuration has no decoder; it is damaged")
+    return Classifier(scorer, classes, decoder, protocol)
 
 
 def require_classes(checkpoint: Checkpoint, classes: Sequence[str], data: str) -> None:

@@ -20,6 +20,8 @@ class Crops:
     """
 
     def __init__(self, crop_size: int, short_side: int, crops: int) -> None:
+        if crop_size < 1:
+            raise InputError(f"evaluation: crop_size={crop_size}; give pixels, from 1 up")
         if short_side < crop_size:
             raise InputError(
                 f"evaluation: crop_size={crop_size} does not fit into short_side={short_side}; set test_short_side to at "
