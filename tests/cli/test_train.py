@@ -138,7 +138,8 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
             r"callback=ema with norm.precise_batches: .*leave one out",
         ),
         (["trainer.overfit_batches=0.5"], r"trainer.overfit_batches=0.5: give a whole number of batches"),
-        (["trainer.fast_dev_run=-1"], r"trainer.fast_dev_run=-1: give a whole number of batches"),
+        (["trainer.fast_dev_run=-1"], r"trainer.fast_dev_run=-1: give true, or a whole number of batches from 0 up"),
+        (["dataset.num_train=-1"], r"dataset.num_train=-1: give a whole number of videos a class, from 0 up"),
         (
             ["trainer.fast_dev_run=true", "trainer.overfit_batches=1"],
             r"trainer.overfit_batches: two ways .*; leave one out",

@@ -103,6 +103,11 @@ def test_bad_values(values: dict[str, Any], message: str) -> None:
         Multigrid(**{"long_cycle": LONG, **values})
 
 
+def test_a_shape_of_next_to_nothing() -> None:
+    with pytest.raises(InputError, match="clips of 8 frames of 1 pixels, 4096 times as many as of the full shape; give larger"):
+        Multigrid(short_cycle=[0.001]).plan(8, 2, 64, 10)
+
+
 def shapes(epoch: int, batch: int) -> tuple[int, int]:
     return ((1, 4), (2, 3), (0, 1))[(7 * epoch + batch) % 3]
 

@@ -261,6 +261,11 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     if trainer.is_global_zero:
         if warning := shared_memory_warning(data.shared_memory_bytes() * trainer.num_devices):
             _log.warning("%s", warning)
+        if resume is None and (out / "checkpoint" / LAST).exists():
+            raise InputError(
+                f"out={shown(out)}: holds a training, which this would replace; go on with resume={shown(out)}, or give another "
+                "folder"
+            )
         make_folder(out)
         write_missing(manifest, out)
         manifest.write(out / NAME)

@@ -109,7 +109,8 @@ def is_rehearsal(config: DictConfig) -> bool:
     for key in REHEARSALS:
         value = trainer.get(key, 0)
         if not (is_count(value, 0) or (key == "fast_dev_run" and isinstance(value, bool))):
-            raise InputError(f"trainer.{key}={value}: give a whole number of batches")
+            also = "true, or " if key == "fast_dev_run" else ""
+            raise InputError(f"trainer.{key}={value}: give {also}a whole number of batches from 0 up")
     wanted = [key for key in REHEARSALS if trainer.get(key, 0)]
     if len(wanted) > 1:
         raise InputError("trainer.fast_dev_run and trainer.overfit_batches: two ways to rehearse; leave one out")

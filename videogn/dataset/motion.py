@@ -26,6 +26,7 @@ from rich.progress import track
 
 from videogn.dataset.columns import Entry
 from videogn.dataset.manifest import Manifest, validated
+from videogn.number import is_count
 from videogn.types import InputError
 
 CLASSES = (
@@ -66,6 +67,9 @@ class Motion:
     def __init__(
         self, root: str, seed: int, num_train: int, num_val: int, num_test: int, writer: Writer, flip: float | int
     ) -> None:
+        for split, count in (("train", num_train), ("val", num_val), ("test", num_test)):
+            if not is_count(count, 0):
+                raise InputError(f"dataset.num_{split}={count}: give a whole number of videos a class, from 0 up")
         self.flip = flip
         self._root = Path(root)
         self._seed = seed

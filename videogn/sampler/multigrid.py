@@ -13,6 +13,8 @@ from typing import Any
 from videogn.number import is_positive
 from videogn.types import InputError
 
+MOST_CLIPS = 256  # times as many as of the full shape; the paper's are 16
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -69,7 +71,11 @@ class Multigrid:
         return bool(self._ends or self._short)
 
     def plan(self, clip_length: int, frame_stride: int, crop_size: int, total_steps: int) -> Plan:
-        """For clips that in full are so large, in a training of so many optimiser steps."""
+        """For clips that in full are so large, in a training of so many optimiser steps.
+
+        Raises:
+            InputError: a shape so small that a step would have hundreds of times as many clips.
+        """
         bounds, shares = [], []
         start = 0
         for end in self._ends:
@@ -86,6 +92,12 @@ class Multigrid:
             return Shape(length, frame_stride * (clip_length // length), crop, crop / crop_size, clips)
 
         turns = [tuple(shape(frames, min(short, side)) for short in (*self._short, 1.0)) for frames, side in shares]
+        for found in (shape for turn in turns for shape in turn):
+            if found.clips > MOST_CLIPS:
+                raise InputError(
+                    f"multigrid: clips of {found.clip_length} frames of {found.crop_size} pixels, {found.clips} times as many as "
+                    f"of the full shape; give larger shares, for {MOST_CLIPS} times as many at most"
+                )
         shapes = tuple(dict.fromkeys([shape(1.0, 1.0), *(shape for turn in turns for shape in turn)]))
         return Plan(tuple(bounds), tuple(tuple(shapes.index(shape) for shape in turn) for turn in turns), shapes)
 
