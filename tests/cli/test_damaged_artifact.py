@@ -26,6 +26,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> tuple[o
     return model, json.loads(entry.value)
 
 
+@pytest.mark.turns
 @pytest.mark.parametrize(
     "key",
     [

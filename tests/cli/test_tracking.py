@@ -127,6 +127,7 @@ def test_wandb_is_told_what_the_run_folder_says_and_a_resumed_run_goes_on(
     assert {name: value for (name, _), value in after.items() if name.startswith("test/")} == scored(run)
 
 
+@pytest.mark.turns
 def test_jobs_at_a_time_are_runs_of_one_mlflow_database(tiny: Sequence[str], tmp_path: Path) -> None:
     words = [*tiny, "logger=[csv,mlflow]", "dataset.root=motion", "trainer.log_every_n_steps=1"]
     sweep = train(*words, "-m", "seed=0,1", "sweep=seeds", "hydra.launcher.num_parallel=2", folder=tmp_path)

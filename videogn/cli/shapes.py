@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
@@ -46,6 +47,18 @@ def plan_of(config: DictConfig, trainer: Any, network: Any, total_steps: int) ->
                 f"{' x '.join(map(str, smallest))}, which this network asks for; give larger shares, clip_length or crop_size"
             )
     return plan
+
+
+def shapes_of(plan: Plan | None, steps_per_epoch: int, batches_per_step: int) -> Callable[[int, int], tuple[int, int]] | None:
+    """(epoch, batch) -> the place of its shape, and how many times as many clips; None where there is one shape."""
+    if plan is None:
+        return None
+
+    def shape(epoch: int, batch: int) -> tuple[int, int]:
+        place = plan.place(epoch * steps_per_epoch + batch // batches_per_step)
+        return place, plan.shapes[place].clips
+
+    return shape
 
 
 def clips_of(config: DictConfig, plan: Plan | None) -> list[tuple[Sampler, TrainingTransform]]:

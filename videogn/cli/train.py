@@ -80,7 +80,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
 
     from videogn.cli.data import bad_fraction, kinds_of, read_data, read_decoder, write_missing
     from videogn.cli.output import TestedData, finish, make_folder, shown, write_config
-    from videogn.cli.shapes import clips_of, plan_of
+    from videogn.cli.shapes import clips_of, plan_of, shapes_of
     from videogn.cli.weights import start_from
     from videogn.dataset.shared_memory import shared_memory_warning
     from videogn.evaluation.result import peak_memory_bytes
@@ -208,12 +208,6 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     if config.get("warmup") is not None and config.warmup.steps_per_epoch is None:
         config.warmup.steps_per_epoch = steps_per_epoch
     plan = plan_of(config, trainer, network, int(config.total_steps))
-
-    def shapes(epoch: int, batch: int) -> tuple[int, int]:
-        assert plan is not None
-        place = plan.place(epoch * steps_per_epoch + batch // trainer.accumulate_grad_batches)
-        return place, plan.shapes[place].clips
-
     if config.get("memory_format") == "auto":
         config.memory_format = _measured_format(config, network, trainer)
     stored = resolved(config)
@@ -254,7 +248,8 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
             "as many or more, or null, or fewer epochs"
         )
     warmup = describe_warmup(instantiate(config.get("warmup")), schedule, int(config.total_steps))
-    ordered = batches if plan is None else functools.partial(batches, shapes=shapes)
+    shapes = shapes_of(plan, steps_per_epoch, trainer.accumulate_grad_batches)
+    ordered = batches if shapes is None else functools.partial(batches, shapes=shapes)
     source = TrainingSource(clips_of(config, plan), ordered, config.seed, batches)
     decoder = read_decoder(config.decoder, dataset)  # it says which it is: not before a line of error
     data = ClipData(manifest, decoder, protocols, validation, config.batch_size, config.num_workers, source)
