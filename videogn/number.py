@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TypeGuard
 
 
@@ -19,3 +20,11 @@ def is_positive(value: object, high: int | float = sys.float_info.max) -> TypeGu
 def is_count(value: object, low: int = 0, high: int = 2**63 - 1) -> TypeGuard[int]:
     """Whether it is a whole number from `low` to `high`."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_rgb(value: object, positive: bool = False) -> bool:
+    """Whether it is a list of three numbers, of R, G and B; `positive`: all above 0."""
+    low = sys.float_info.min if positive else -sys.float_info.max
+    return (
+        isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3 and all(is_number(n, low) for n in value)
+    )

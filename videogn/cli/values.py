@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import NoneType
 
 from omegaconf import DictConfig
 
-from videogn.number import is_count, is_number, is_positive
+from videogn.number import is_count, is_number, is_positive, is_rgb
 from videogn.sweep.ledger import is_plain
 from videogn.types import InputError
 
@@ -93,8 +93,7 @@ def check_values(config: DictConfig) -> None:
         raise InputError("validation: no protocol; give one, as evaluation@validation=one_clip")
     for key in ("mean", "std"):
         value = config[key]
-        numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-        if len(numbers) != 3 or not all(isinstance(n, (int, float)) and (key == "mean" or n > 0) for n in numbers):
+        if not is_rgb(value, positive=key == "std"):
             rule = "three numbers" if key == "mean" else "three numbers above 0"
             raise InputError(f"{key}={value}: give {rule}, for R, G and B on the 0..255 scale, as {key}=[114.75,114.75,114.75]")
 

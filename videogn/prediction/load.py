@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +18,7 @@ from videogn.configuration import checked, group_targets, instantiate
 from videogn.evaluation.protocol import Protocol
 from videogn.export.bundle import PARTS
 from videogn.export.child import Run, filled
-from videogn.number import is_count, is_number
+from videogn.number import is_count, is_rgb
 from videogn.prediction.classifier import Classifier
 from videogn.prediction.score import ViewScorer, device_named
 from videogn.training.checkpoint import Checkpoint, read_checkpoint
@@ -200,10 +198,9 @@ def classifier_of(
     protocol = instantiate(next(iter(protocols.values()))) if isinstance(protocols, Mapping) and protocols else None
     if not isinstance(protocol, Protocol):
         raise InputError(f"evaluation={protocols}: its configuration has no protocol; it is damaged")
-    for key, low in (("mean", -math.inf), ("std", sys.float_info.min)):
-        values = config[key]
-        if not isinstance(values, Sequence) or len(values) != 3 or not all(is_number(value, low) for value in values):
-            raise InputError(f"{key}={values}: its configuration should have three numbers there; it is damaged")
+    for key in ("mean", "std"):
+        if not is_rgb(config[key], positive=key == "std"):
+            raise InputError(f"{key}={config[key]}: its configuration should have three numbers there; it is damaged")
     normalization = None if takes_frames else (config["mean"], config["std"])
     scorer = ViewScorer(score, normalization, batch_size or config["batch_size"], device)
     decoder = decoder or instantiate(config["decoder"])
