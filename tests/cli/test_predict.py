@@ -30,6 +30,7 @@ import videogn as package
 from videogn.cli.files import named_videos
 from videogn.decoder.pyav import PyAVDecoder
 from videogn.encoder.pyav import write_video
+from videogn.training import allocator
 from videogn.types import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -207,6 +208,15 @@ def test_a_run_is_not_overwritten(videogn: Callable, trained: Path, source: Path
             assert f"{name}: would replace a file that is read" in message
         assert (trained / name).read_bytes() == before
     (trained / "export" / "proof.json").unlink()
+
+
+def test_the_memory_of_one_forward_is_kept_for_the_next(
+    videogn: Callable, trained: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(allocator, "keep_memory", lambda: asked.append(True))
+    assert videogn("predict", str(trained), str(source)).status == 0
+    assert asked == [True]
 
 
 @pytest.mark.usefixtures("at_once")

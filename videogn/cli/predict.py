@@ -57,11 +57,14 @@ def _predict(options: argparse.Namespace) -> int:
     from videogn.prediction.progress import PredictionProgress
     from videogn.prediction.results import Places, ResultFiles
     from videogn.prediction.windows import check_hop
+    from videogn.training.allocator import keep_memory
 
     check_hop(options.hop)
     places = Places(options.timeline, options.features, options.annotate, options.explain)
     files = ResultFiles(places, videos, options.model)
     classifier = load(options.model, options.device, options.batch_size, options.trust)
+    if classifier.scorer.device.type == "cpu":
+        keep_memory()
     files.check_model(classifier, options.layer)
 
     answers = _Answers(options.output, options.timeline is not None)
