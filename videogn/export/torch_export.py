@@ -18,6 +18,7 @@ from videogn.export.bundle import KEY, Bundle
 from videogn.export.child import Run
 from videogn.export.exporter import GraphExporter, Source
 from videogn.export.reason import reason
+from videogn.packing import check_unpacked_size
 from videogn.types import InputError
 
 
@@ -118,6 +119,7 @@ def is_compiled(path: Path) -> bool:
 def read_bundle(path: Path) -> Bundle:
     """What the file carries; raises InputError."""
     try:
+        check_unpacked_size(path)
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.partition("/")[2] == f"extra/{KEY}"]
             text = archive.read(names[0]) if names else None

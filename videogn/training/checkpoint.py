@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from videogn.packing import check_unpacked_size
 from videogn.training.seal import Damaged, check
 from videogn.types import InputError
 
@@ -84,7 +84,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         if not is_sealed_well:
             check(path)
-        _refuse_packed(path)
+        check_unpacked_size(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes of any kind make the unpickler fail in any way
         raise InputError(
@@ -111,13 +111,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         raise InputError(f"{path}: a checkpoint of another program; give one that videogn wrote") from None
-
-
-def _refuse_packed(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        # torch.save compresses nothing: what is larger unpacked was made to fill the memory.
-        if sum(record.file_size for record in archive.infolist()) > path.stat().st_size:
-            raise ValueError(f"{path}: unpacks to more than its size")
 
 
 def _whole_one(folder: Path) -> Path:

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from videogn.packing import check_unpacked_size
 from videogn.types import InputError
 from videogn.weight.inert import Inert, read_inert
 
@@ -48,10 +49,13 @@ def read_torch(path: Path) -> Any:
         return _guarded(path, lambda: load_file(path), "safetensors")
 
     def read() -> Any:
+        is_archive = zipfile.is_zipfile(path)
+        if is_archive:
+            check_unpacked_size(path)
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
-            if not zipfile.is_zipfile(path):
+            if not is_archive:
                 raise
         return read_inert(path)
 
