@@ -56,7 +56,7 @@ def checkpoint_path(path: str | Path) -> Path:
     Where last.ckpt is damaged or gone, previous.ckpt is taken, and said.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or both are damaged.
     """
     path = Path(path)
     last = _whole_one(path / "checkpoint")
@@ -121,7 +121,9 @@ def _whole_one(folder: Path) -> Path:
         try:
             check(previous)
         except (Damaged, OSError):
-            return last
+            if isinstance(error, OSError):
+                return last
+            raise InputError(f"{last}: {error}, and there is no whole {PREVIOUS}; give another checkpoint") from None
         reason = error if isinstance(error, Damaged) else f"{error.strerror}"
         _log.warning("%s: %s; %s is taken, which is older", last, reason, previous.name)
         return previous

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,7 +63,7 @@ def save(content: Any, path: Path, previous: Path | None = None) -> None:
 
 
 def check(path: Path) -> None:
-    """Raises Damaged where the file is not what `save` wrote; one without a seal, of an older version, is taken as it is."""
+    """Raises Damaged where the file is not what `save` wrote; a whole archive without a seal, of an older version, is taken."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if size < _COMMENT_BYTES + _LENGTH_BYTES:
@@ -70,6 +71,8 @@ def check(path: Path) -> None:
         file.seek(-_COMMENT_BYTES, os.SEEK_END)
         comment = file.read()
         if not comment.startswith(_MARK):
+            if not zipfile.is_zipfile(file):  # its directory is at the end
+                raise Damaged("its end is missing")
             return
         file.seek(0)
         digest, left = hashlib.sha256(), size - _COMMENT_BYTES - _LENGTH_BYTES
