@@ -87,15 +87,26 @@ def check_example(script: Path, artifact: Path, video: str, expected: dict[str, 
 @pytest.mark.turns
 def test_evaluate_and_export_take_a_hub_folder(videogn: Callable, trained: Path, place: Path, tmp_path: Path) -> None:
     folder = place / "hub"
-    assert videogn("export", f"checkpoint={trained}", "export=hub_folder", f"out={folder}", *QUICK).status == 0
+    licence = "licence='CC BY 4.0'"
+    assert videogn("export", f"checkpoint={trained}", "export=hub_folder", f"out={folder}", licence, *QUICK).status == 0
     data = f"dataset.root={trained.parent}/motion"
     assert videogn("evaluate", f"checkpoint={folder}", data, f"out={tmp_path}/e").status == 0
     one, other = (json.loads((run / "result.json").read_text())["results"] for run in (tmp_path / "e", trained))
     assert one == other
-    outcome = videogn(
-        "export", f"checkpoint={folder}", data, f"out={tmp_path}/m.onnx", "export.num_clips=1", "export.latency=null"
+    for command in ("evaluate", "export"):  # which does not know where the videos lie, nor makes some in their place
+        assert "does not say where the videos lie; give dataset.root=" in videogn(command, f"checkpoint={folder}").refusal()
+    one, other = tmp_path / "m.onnx", tmp_path / "hub"
+    for name, out in (("onnx", one), ("hub_folder", other)):
+        outcome = videogn("export", f"checkpoint={folder}", data, f"export={name}", f"out={out}", *QUICK)
+        assert outcome.status == 0, outcome.err
+    # The licence and the origin are the first export's.
+    first, *later = (
+        json.loads(path.read_text()) for path in (folder / "config.json", other / "config.json", tmp_path / "m.onnx.json")
     )
-    assert outcome.status == 0, outcome.err
+    for bundle in (later[0]["videogn"], later[1]):
+        assert (bundle["licence"], bundle["run"]) == (first["videogn"]["licence"], first["videogn"]["run"])
+    assert bundle["licence"] == "CC BY 4.0"
+    assert bundle["run"]["config_hash"] == json.loads((trained / "result.json").read_text())["config_hash"]
     # Its own folder is replaced, another is not.
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
@@ -136,6 +147,10 @@ def test_export_refuses(videogn: Callable, trained: Path, tmp_path: Path) -> Non
     assert "export.opset=17" in videogn("export", run, "export.opset=17").refusal()
     assert "export.dynamic: frames: use some of" in videogn("export", run, "export.dynamic=[frames]").refusal()
     assert "precision" in videogn("export", run, "export.precision=half").refusal()
+    assert "export.precision=bf16: ONNX Runtime has no" in videogn("export", run, "export.precision=bf16").refusal()
+    (tmp_path / "m.xml").write_text("<net/>")
+    assert "a graph, which predict takes" in videogn("export", f"checkpoint={tmp_path}/m.xml").refusal()
+    (tmp_path / "m.xml").unlink()
     assert "OnnxExporter: opset=twenty; give a whole number" in videogn("export", run, "export.opset=twenty").refusal()
     (tmp_path / "m.onnx").mkdir()
     assert "is a folder; give a file" in videogn("export", run, f"out={tmp_path}/m.onnx").refusal()

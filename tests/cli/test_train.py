@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,6 +155,18 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["loss.class_weights=balanced", "class_balanced=true"], r"class_balanced=true draws every class .*: leave one out"),
         (["decoder=[]"], r"decoder: not in the configuration, and needed; give it back"),
         (["validation=null"], r"validation: no protocol; give one, as evaluation@validation=one_clip"),
+        (["warmup=none"], r"warmup=none: give null for none, or values of its keys"),
+        (["trainer.precision=16-true"], r"trainer.precision=16-true: use one of 32-true, bf16-mixed, 16-mixed, 64-true"),
+        (["trainer.gradient_clip_val=nan"], r"trainer.gradient_clip_val=nan: give a number"),
+        (["trainer.gradient_clip_val=-1"], r"trainer.gradient_clip_val=-1: give the largest norm or value"),
+        (["trainer.deterministic=yes"], r"trainer.deterministic=yes: use true, false or warn"),
+        (["optimizer.lr=nan"], r"optimizer.lr=nan: give a number"),
+        (["mean=[1,nan,1]"], r"mean.1=nan: give a number"),
+        (["schedule=multi_step", "schedule.gamma=-1"], r"schedule: gamma=-1; give what a milestone multiplies the lr with"),
+        (["callback=keep", "callback.keep.every_n_epochs=0"], r"callback.keep.every_n_epochs=0: give a whole number from 1 up"),
+        (["callback=keep", "callback.keep.every_n_epochs=x"], r"Keep: every_n_epochs=x; give a whole number"),
+        (["callback=keep", "callback.keep.save_top_k=0"], r"callback.keep.save_top_k=0: give how many, from 1 up, or -1"),
+        (["callback=keep", "callback.keep.save_top_k=3"], r"callback.keep.save_top_k=3: the best by what\? give"),
         (["appearance=none"], r"appearance=none: give null for none, or values of its keys"),
         (["mixing=none"], r"mixing=none: give null for none, or values of its keys"),
         (["out=[a]"], r"out=\['a'\]: give a folder"),
@@ -437,6 +450,34 @@ def test_two_devices(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert sum(c["num_videos"] for c in result["results"][0]["metrics"]["per_class"].values()) == 10
     assert not np.isnan(np.load(tmp_path / "run/scores.npz")["ten_clip/logits"]).any()
+
+
+@pytest.mark.turns
+def test_a_run_goes_on_over_as_many_devices(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run/result.json").unlink()
+    command = ["train", f"resume={tmp_path}/run", "trainer.accelerator=cpu"]
+    two = subprocess.run(
+        [sys.executable, "-m", "videogn", *command, "trainer.devices=2"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+    )
+    assert two.returncode == 2
+    assert "the run is of 1 device, and here are 2; give as many again (trainer.devices, trainer.num_nodes)" in two.stderr
+    assert "Traceback" not in two.stderr
+    assert videogn(*command, "trainer.devices=1").status == 0
+
+
+@pytest.mark.turns
+def test_64_bits_have_a_page_and_a_prediction(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
+    data, run = trained.parent / "motion", tmp_path / "run"
+    outcome = videogn("train", *tiny, f"dataset.root={data}", f"out={run}", "trainer.precision=64-true", "report_videos=1")
+    assert outcome.status == 0, outcome.err
+    assert torch.load(run / "checkpoint/last.ckpt", weights_only=True)["state_dict"]["network.head.bias"].dtype == torch.float64
+    assert "Grad-CAM" in (run / "report.html").read_text()
+    assert videogn("predict", str(run), str(data / "test/zoom_in/000.mp4")).status == 0
 
 
 def test_a_recipe_is_scaled_by_the_clips_of_a_step(videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:

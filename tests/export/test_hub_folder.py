@@ -52,6 +52,7 @@ def test_the_card(exporter: Callable[..., Exporter], source: Source, place: Path
             assert "Not tested yet." in text
             assert "Not stated." in text
         assert "4 frames, 2 apart, as RGB of 32 x 32 pixels" in text
+        assert f"epoch {source.bundle.run['epoch'] + 1}." in text  # counted from 1, as the training prints it
 
 
 def test_it_is_the_safetensors_file_in_a_folder(exporter: Callable[..., Exporter]) -> None:

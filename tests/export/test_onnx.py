@@ -70,6 +70,7 @@ def test_convolutions_in_16_bits_and_norms_in_32(exporter: Callable[..., Exporte
 @pytest.mark.parametrize("quantization", ["dynamic", "static"])
 def test_8_bits(exporter: Callable[..., Exporter], source: Source, place: Path, quantization: str) -> None:
     found = proof.export(exporter("onnx", quantization=quantization, tolerance=0.5), source, place / "m.onnx")
+    assert found["quantization"] == quantization
     assert ("ConvInteger" if quantization == "dynamic" else "DequantizeLinear") in operators(place / "m.onnx")
     # 8 bits round a value by up to 1/256 of its range; a network of 8 layers is within tens of those.
     assert 1e-4 < found["largest_relative_difference"] < 0.2

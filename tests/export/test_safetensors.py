@@ -21,6 +21,8 @@ from videogn.types import InputError
 
 def test_the_checkpoint_comes_back(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     found = proof.export(exporter("safetensors"), source, place / "m.safetensors")
+    (place / "plain").touch()
+    assert (place / "m.safetensors").stat().st_mode == (place / "plain").stat().st_mode
     checkpoint = read_checkpoint(place / "m.safetensors")
     assert checkpoint.weights.keys() == source.weights.keys()
     assert all(torch.equal(checkpoint.weights[name], weight) for name, weight in source.weights.items())

@@ -41,6 +41,9 @@ def stored_configuration(arguments: Sequence[str], key: str, free: Collection[st
 
     checkpoint = read_checkpoint(paths[-1])
     config = stored(checkpoint)
+    if checkpoint.path.suffix == ".safetensors" and not any(argument.startswith("dataset") for argument in arguments):
+        place = "path" if "path" in config.dataset else "root"
+        raise InputError(f"dataset.{place}: {checkpoint.path} does not say where the videos lie; give dataset.{place}=")
     for name in (argument.split("=", 1)[0] for argument in arguments):
         if name in config and name not in free and not isinstance(config[name], DictConfig):
             raise InputError(f"{name}: laid down in {checkpoint.path} ({name}={config[name]}) and made use of there; {remedy}")

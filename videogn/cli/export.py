@@ -47,7 +47,6 @@ def export(config: DictConfig) -> int:
     network = load_network(checkpoint, config)
     dataset, manifest = read_data(config.dataset)
     require_classes(checkpoint, manifest.classes, dataset.name)
-    decoder = read_decoder(config.decoder, dataset)
     name, first = next(iter(config.evaluation.items()))
     protocol = instantiate(first)
     if protocol.transform.crop_size is None:
@@ -55,15 +54,17 @@ def export(config: DictConfig) -> int:
             f"evaluation: {name} scores whole frames, of any shape, and an artifact takes clips of one shape; give it a protocol "
             "with crops: evaluation=ten_clip"
         )
-    path = _place(config, checkpoint, exporter)
-    if config.licence is not None and not isinstance(config.licence, str):
-        raise InputError(f"licence={config.licence}: give a text, as licence='CC BY 4.0'")
-    source = _source(config, checkpoint, network, _Clips(manifest, decoder, protocol), dataset.name, exporter.num_clips)
+    place = _place(config, checkpoint, exporter)
+    licence, origin = _inherited(config, checkpoint)
+    decoder = read_decoder(config.decoder, dataset)  # it says which it is: not before a line of error
+    clips = _Clips(manifest, decoder, protocol)
+    source = _source(config, checkpoint, network, clips, licence, {"dataset": dataset.name, **origin}, exporter.num_clips)
+    path = place.absolute()
     make_folder(path.parent)
     with stopped_by_sigterm("an artifact that was not finished is removed"):
         found = proof.export(exporter, source, path)
     _print(found)
-    print(path if config.out is None else config.out)
+    print(place)
     return 0
 
 
@@ -73,15 +74,15 @@ def _place(config: DictConfig, checkpoint: Checkpoint, exporter: Any) -> Path:
     run_folder = folder.parent if folder.name == "checkpoint" else folder
     name = f"model{exporter.suffix}" if exporter.suffix else "hub"
     path = Path(config.out) if config.out is not None else run_folder / "export" / name
-    if path.suffix != exporter.suffix and exporter.suffix:
-        raise InputError(f"out={path}: the file's name must end in {exporter.suffix}")
     if exporter.suffix and path.is_dir():
         raise InputError(f"out={path}: is a folder; give a file")
+    if path.suffix != exporter.suffix and exporter.suffix:
+        raise InputError(f"out={path}: the file's name must end in {exporter.suffix}")
     if not exporter.suffix and path.exists() and not _is_hub_folder(path):
         raise InputError(f"out={path}: exists, and is no folder of an export, which this would replace; give another")
     if any(part.exists() and part.samefile(checkpoint.path) for part in exporter.parts(path)):
         raise InputError(f"out={path}: is what would be exported; give another")
-    return path.absolute()
+    return path
 
 
 def _is_hub_folder(path: Path) -> bool:
@@ -90,6 +91,21 @@ def _is_hub_folder(path: Path) -> bool:
         return "videogn" in json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
+
+
+def _inherited(config: DictConfig, checkpoint: Checkpoint) -> tuple[str | None, dict[str, str]]:
+    """The licence, and what an export that is exported again says of its training; raises InputError."""
+    licence, origin = config.licence, {}
+    if checkpoint.path.suffix == ".safetensors":
+        from videogn.export.safetensors import read_bundle
+
+        bundle = read_bundle(checkpoint.path)
+        known = bundle.run if isinstance(bundle.run, dict) else {}
+        origin = {key: known[key] for key in ("config_hash", "dataset") if isinstance(known.get(key), str)}
+        licence = bundle.licence if licence is None else licence
+    if licence is not None and not isinstance(licence, str):
+        raise InputError(f"licence={licence}: give a text, as licence='CC BY 4.0'")
+    return licence, origin
 
 
 class _Clips:
@@ -144,10 +160,11 @@ def _source(
     checkpoint: Checkpoint,
     network: Any,
     clips: _Clips,
-    data: str,
+    licence: str | None,
+    origin: Mapping[str, str],
     num_clips: int,
 ) -> Any:
-    """What is exported, and what it is proven with."""
+    """What is exported, and what it is proven with; `origin`: what is known of the training beside the checkpoint."""
     from videogn.evaluation.result import read_facts
     from videogn.export.bundle import Bundle
     from videogn.export.exporter import Source
@@ -160,10 +177,10 @@ def _source(
             result = read_facts(folder)
     run = {
         "config_hash": result["config_hash"] if result is not None else config_hash(checkpoint.config),
-        "dataset": data,
         "manifest_sha256": checkpoint.manifest_sha256,
         "epoch": checkpoint.epoch,
         "step": checkpoint.step,
+        **origin,
     }
     description = {
         "config": {key: value for key, value in plain.items() if key in checkpoint.config},
@@ -174,7 +191,7 @@ def _source(
     }
     return Source(
         network=network,
-        bundle=Bundle.of(plain, checkpoint.classes, clips.protocol.describe(clips.decoder.name), config.licence, run),
+        bundle=Bundle.of(plain, checkpoint.classes, clips.protocol.describe(clips.decoder.name), licence, run),
         frames=clips.take("val", num_clips),
         calibration=functools.partial(clips.take, "train"),
         validation=clips.validation,

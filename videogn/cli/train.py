@@ -108,7 +108,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
     from videogn.training.schedule import describe_warmup
     from videogn.training.sharding import FullySharded, ShardedClassifier, check_sharding
     from videogn.training.tracking import log_results, tracked
-    from videogn.training.trained_data import NAME, refuse_other_data, trained_on
+    from videogn.training.trained_data import NAME, refuse_other_data, refuse_other_devices, trained_on
     from videogn.training.weight_averaging import check_statistics
     from videogn.transform.mixing import Mixing
 
@@ -118,13 +118,14 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         _log.info("%s is there: this run is finished; videogn evaluate tests it again", finished)
         return 0
     dataset, manifest = read_data(config.dataset)
-    command, seconds_before, peak_before = ("train", *arguments), 0.0, 0
+    command, seconds_before, peak_before, devices_before = ("train", *arguments), 0.0, 0, 0
     if resume is not None:
         checkpoint = read_checkpoint(resume)
         refuse_other_data(checkpoint, manifest)
         # A resumed run is repeated by the words that it began with, and has cost what it did until then as well.
         command = checkpoint.command_line or command
         seconds_before, peak_before = checkpoint.seconds, checkpoint.peak_memory_bytes
+        devices_before = checkpoint.num_processes
         del checkpoint  # its weights
     max_bad_fraction = bad_fraction(config.dataset)
     if config.trainer.get("fast_dev_run"):
@@ -174,6 +175,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
 
     if trainer.strategy.root_device.type == "cpu":
         keep_memory()
+    refuse_other_devices(resume, devices_before, trainer.world_size)
     check_sharding(trainer.strategy, callbacks)
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and none of the user's
         trainer.strategy.checkpoint_io = SealedCheckpointIO()
@@ -217,7 +219,7 @@ def _train(arguments: Sequence[str], config: DictConfig) -> int:
         seconds = seconds_before + time.monotonic() - start
         return {"seconds": seconds, "peak_memory_bytes": max(peak_before, peak_memory_bytes())}
 
-    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), command, costs))
+    trainer.callbacks.append(Describe(stored, manifest.classes, manifest.sha256(), command, trainer.world_size, costs))
     loss = instantiate(config.loss)
     if config.loss.get("class_weights") == "balanced" and config.get("class_balanced"):
         raise InputError("class_balanced=true draws every class equally often, and loss.class_weights=balanced: leave one out")

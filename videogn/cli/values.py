@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import NoneType
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from videogn.number import is_count, is_number, is_positive, is_rgb
 from videogn.sweep.ledger import is_plain
@@ -29,7 +31,7 @@ REHEARSALS = ("fast_dev_run", "overfit_batches")  # of the trainer
 _COUNTS_OR_NULL = ("epochs", "base_batch_size", "base_steps", "total_steps")
 
 
-# Of Lightning's names, those in which bytes are counted.
+# Of Lightning's names, those in which bytes are counted; a training may have 64 bits too.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 WORDS = {
     "activation_memory": ("full", "lean", "minimal"),
@@ -64,6 +66,7 @@ def bytes_of(key: str, value: object) -> int:
 
 def check_values(config: DictConfig) -> None:
     """Raises InputError: a count or rate that is none, a mean or std that is not one number a colour, no protocol."""
+    _check_no_nan(config)
     check_counts(config, _LOWEST)
     check_words(config)
     fps = config.get("target_fps")
@@ -79,12 +82,13 @@ def check_values(config: DictConfig) -> None:
         raise InputError(f"batch_composition={composition}: use one of {', '.join(known)}")
     check_counts(config, [key for key in _COUNTS_OR_NULL if config.get(key) is not None])
     _check_recipe(config)
+    _check_trainer(config.get("trainer") or {})
     if not isinstance(config.get("out"), (str, NoneType)):
         raise InputError(f"out={config.out}: give a folder")
     name = config.get("sweep")
     if name is not None and (not isinstance(name, (str, int, float)) or isinstance(name, bool) or not is_plain(str(name))):
         raise InputError(f"sweep={name}: give the name of a folder under runs/sweep, or null")
-    for key in ("appearance", "mixing", "multigrid"):
+    for key in ("appearance", "mixing", "multigrid", "warmup"):
         if not isinstance(config.get(key), (DictConfig, NoneType)):
             raise InputError(f"{key}={config[key]}: give null for none, or values of its keys, as --help shows them")
     if not config.get("evaluation"):
@@ -96,6 +100,27 @@ def check_values(config: DictConfig) -> None:
         if not is_rgb(value, positive=key == "std"):
             rule = "three numbers" if key == "mean" else "three numbers above 0"
             raise InputError(f"{key}={value}: give {rule}, for R, G and B on the 0..255 scale, as {key}=[114.75,114.75,114.75]")
+
+
+def _check_no_nan(config: DictConfig | ListConfig, place: str = "") -> None:
+    """Raises InputError: nan, which is neither too small nor too large for anything."""
+    for key, value in config.items_ex(resolve=False) if isinstance(config, DictConfig) else enumerate(config):
+        name = f"{place}.{key}".lstrip(".")
+        if isinstance(value, (DictConfig, ListConfig)):
+            _check_no_nan(value, name)
+        elif isinstance(value, float) and math.isnan(value):
+            raise InputError(f"{name}={value}: give a number")
+
+
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    """Raises InputError: what Lightning takes without a word, and what no network here computes in."""
+    precision, clip, deterministic = (trainer.get(key) for key in ("precision", "gradient_clip_val", "deterministic"))
+    if precision not in (known := (*PRECISIONS, "64-true")):
+        raise InputError(f"trainer.precision={precision}: use one of {', '.join(known)}")
+    if clip is not None and not is_number(clip):
+        raise InputError(f"trainer.gradient_clip_val={clip}: give the largest norm or value of a gradient, or null")
+    if deterministic not in (True, False, None, "warn"):
+        raise InputError(f"trainer.deterministic={deterministic}: use true, false or warn")
 
 
 def is_rehearsal(config: DictConfig) -> bool:

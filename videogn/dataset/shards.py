@@ -46,7 +46,7 @@ class Shards:
         num_retries: int = 6,
     ) -> None:
         self._storage = Storage(root, storage_options, timeout_seconds, num_retries)
-        self.name = self._storage.place.rsplit("/", 1)[-1]
+        self.name = self._storage.place.rsplit("/", 1)[-1].replace(":", "_")  # of a host and its port: a run folder is named so
         self.flip = flip
         self._places: Places | None = None
 

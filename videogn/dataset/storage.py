@@ -190,7 +190,8 @@ class Storage:
         tries = f"{self._num_retries + 1} tries in {time.monotonic() - began:.0f} s" if self._num_retries else "the only try"
         raise StorageError(
             f"{self.name(file)}: cannot be read: {reason} ({tries}; dataset.num_retries, dataset.timeout_seconds); no video "
-            "is at fault: once it can be read again, go on with the same command, or videogn train resume=RUN"
+            "is at fault: once it can be read again, go on with the same command, or, once a checkpoint is there, videogn train "
+            "resume=RUN"
         )
 
 

@@ -38,7 +38,7 @@ class Bundle:
         input: what the artifact takes, in words and numbers that need no videogn to be read; see docs/export.md.
         protocol: the facts of the protocol that `predict` uses, as in result.json.
         licence: of the artifact; None where nobody said.
-        run: the training: the hash of its configuration, its data and the epoch.
+        run: the training: the hash of its configuration, its data, and the epoch, from 0, and step.
         proof: see videogn.export.proof; empty before it.
     """
 

@@ -64,7 +64,7 @@ def model_card(bundle: Bundle, architecture: str, result: Mapping[str, Any] | No
         "",
         f"Loaded anew, the weights give the scores of the training's own network on {bundle.proof['num_clips']} real clips "
         f"within {bundle.proof['largest_relative_difference']:.2g} of the largest score; training {bundle.run['config_hash']}, "
-        f"epoch {bundle.run['epoch']}.",
+        f"epoch {bundle.run['epoch'] + 1}.",
         "",
     ]
     return "\n".join(lines)

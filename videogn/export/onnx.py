@@ -49,6 +49,8 @@ class OnnxExporter(GraphExporter):
         super().__post_init__()
         if not is_count(self.opset, 18):
             raise InputError(f"export.opset={self.opset}: the exporter writes 18 and later")
+        if self.precision == "bf16":
+            raise InputError("export.precision=bf16: ONNX Runtime has no convolution of it on a CPU; use fp32 or fp16")
         check_quantization(self.quantization, self.precision, self.num_calibration_clips)
 
     @property

@@ -139,6 +139,7 @@ def prove(exporter: Exporter, source: Source, path: Path) -> tuple[dict[str, Any
             "versions": {name: version(name) for name in dict.fromkeys((*exporter.packages, "torch", "videogn"))},
             "machine": platform.machine(),
             "precision": exporter.precision,
+            "quantization": getattr(exporter, "quantization", "none"),
             "compared": compared,
             "num_clips": len(source.frames),
             "largest_difference": max(entry["largest_difference"] for entry in compared),

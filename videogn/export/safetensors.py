@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from videogn.export.bundle import KEY, Bundle
 from videogn.export.exporter import Exporter, Source
+from videogn.types import InputError
 
 
 @dataclass(kw_only=True)
@@ -26,7 +27,7 @@ class SafetensorsExporter(Exporter):
     opener: ClassVar[str] = "videogn.prediction.load.open_network"
 
     def write(self, source: Source, path: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save  # save_file gives what it writes to nobody but its owner
 
         from videogn.export.portable import PRECISIONS
 
@@ -35,13 +36,25 @@ class SafetensorsExporter(Exporter):
             name: (tensor.to(dtype) if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
             for name, tensor in source.weights.items()
         }
-        save_file(weights, path, {"format": "pt", f"{KEY}_checkpoint": json.dumps(source.description)})
+        path.write_bytes(save(weights, {"format": "pt", f"{KEY}_checkpoint": json.dumps(source.description)}))
 
     def seal(self, path: Path, bundle: Bundle) -> None:
         from safetensors import safe_open
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
             metadata = file.metadata()
-        save_file(weights, path, {**metadata, KEY: bundle.dumps()})
+        path.write_bytes(save(weights, {**metadata, KEY: bundle.dumps()}))
+
+
+def read_bundle(path: Path) -> Bundle:
+    """What the file carries; raises InputError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a file of safetensors, or a damaged one") from error
+    return Bundle.loads(metadata.get(KEY), path)

@@ -49,9 +49,13 @@ class ViewScorer:
         return self.score if isinstance(self.score, nn.Module) else None
 
     def inputs(self, clips: UInt8[Tensor, "N T H W 3"]) -> Shaped[Tensor, "N _ _ _ _"]:
-        """As `score` takes them, on the device: normalised (N, 3, T, H, W), or as they are."""
+        """As `score` takes them, on the device: normalised (N, 3, T, H, W) in its precision, or as they are."""
         on_device = clips.to(self.device)
-        return on_device if self._normalization is None else normalized(on_device, *self._normalization)
+        if self._normalization is None:
+            return on_device
+        weights = self.network.parameters() if self.network is not None else ()
+        taken = normalized(on_device, *self._normalization)
+        return taken.to(next((weight.dtype for weight in weights), taken.dtype))
 
     def __call__(
         self, clips: UInt8[Tensor, "N T H W 3"], with_features: bool = False

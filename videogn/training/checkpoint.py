@@ -36,6 +36,7 @@ class Checkpoint:
         manifest_sha256: of the data; None in an old checkpoint.
         command_line: the words with which the training began, without the program; empty in an old checkpoint.
         seconds, peak_memory_bytes: of the training until then, over all its processes; 0 in an old checkpoint.
+        num_processes: of the training, one a device; 0 in an old checkpoint.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Checkpoint:
     command_line: tuple[str, ...] = ()
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    num_processes: int = 0
 
 
 def checkpoint_path(path: str | Path) -> Path:
@@ -81,6 +83,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = checkpoint_path(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix in (".onnx", ".pt2", ".xml"):
+        raise InputError(f"{path}: a graph, which predict takes; here weights are needed: give the run, a .ckpt or .safetensors")
     try:
         if not is_sealed_well:
             check(path)
@@ -108,6 +112,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             tuple(map(str, description.get("command_line", ()))),
             float(description.get("seconds", 0.0)),
             int(description.get("peak_memory_bytes", 0)),
+            int(description.get("num_processes", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         raise InputError(f"{path}: a checkpoint of another program; give one that videogn wrote") from None

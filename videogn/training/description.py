@@ -19,6 +19,7 @@ class Describe(pl.Callback):
         classes: the class names, in the order of the network's outputs.
         manifest_sha256: of the data, see `Manifest.sha256`.
         command_line: the words with which the training began, without the program.
+        num_processes: of the training.
         costs: `seconds` and `peak_memory_bytes` of the training so far, those of the processes before this one included.
     """
 
@@ -28,6 +29,7 @@ class Describe(pl.Callback):
         classes: tuple[str, ...],
         manifest_sha256: str,
         command_line: Sequence[str],
+        num_processes: int,
         costs: Callable[[], Mapping[str, float]],
     ) -> None:
         self._costs = costs
@@ -37,6 +39,7 @@ class Describe(pl.Callback):
             "classes": list(classes),
             "manifest_sha256": manifest_sha256,
             "command_line": list(command_line),
+            "num_processes": num_processes,
         }
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:

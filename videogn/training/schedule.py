@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, PolynomialLR, SequentialLR
 
-from videogn.number import is_number
+from videogn.number import is_number, is_positive
 from videogn.types import InputError
 
 
@@ -56,7 +56,7 @@ def constant(optimizer: Optimizer, total_steps: int, warmup: WarmUp | None = Non
 
 
 def multi_step(
-    optimizer: Optimizer, milestones: Sequence[int | float], total_steps: int, gamma: float, warmup: WarmUp | None = None
+    optimizer: Optimizer, milestones: Sequence[int | float], total_steps: int, gamma: float | int, warmup: WarmUp | None = None
 ) -> LRScheduler:
     """The lr times gamma from each milestone on.
 
@@ -65,8 +65,10 @@ def multi_step(
         total_steps: of the optimiser.
 
     Raises:
-        ValueError: a milestone outside of the training, or within the warm-up.
+        ValueError: a milestone outside of the training, or within the warm-up; a gamma that is no number above 0.
     """
+    if not is_positive(gamma):
+        raise ValueError(f"gamma={gamma}; give what a milestone multiplies the lr with, above 0")
     if outside := [share for share in milestones if not 0 < share < 1]:
         raise ValueError(f"milestones={outside[0]}; give shares of the steps, above 0 and below 1")
     before = warmup.steps(total_steps) if warmup is not None else 0

@@ -52,6 +52,21 @@ def refuse_other_data(checkpoint: Checkpoint, manifest: Manifest) -> None:
     )
 
 
+def refuse_other_devices(path: Path | None, before: int, now: int) -> None:
+    """Raises InputError where a run would go on over more or fewer devices: its batches and its steps are of their number.
+
+    Args:
+        path: of the checkpoint.
+        before: `Checkpoint.num_processes`.
+        now: one a device.
+    """
+    if before not in (0, now):
+        raise InputError(
+            f"resume: {path}: the run is of {before} device{'s' if before > 1 else ''}, and here are {now}; give as many again "
+            "(trainer.devices, trainer.num_nodes), or start another run"
+        )
+
+
 def trained_on(trained: Manifest, tested: Manifest) -> list[str]:
     """Paths of the tested videos that have the path or the video_id of one that was trained on."""
     train = trained.split("train").entries
