@@ -61,6 +61,14 @@ def test_every_job_of_it_is_a_training_that_can_be(name: str) -> None:
         instantiate(values["schedule"])(optimizer)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_another_protocol_takes_the_place_of_its_own(name: str) -> None:
+    """Values that a file gives to a protocol would stay behind."""
+    config = compose("train", [f"experiment={name}", "dataset.root=x", "evaluation=one_clip"])
+    check_values(config)
+    assert list(config.evaluation) == ["one_clip"]
+
+
 @pytest.mark.parametrize("name", KINETICS)
 def test_the_recipe_is_the_papers(name: str) -> None:
     """Wang et al. 2018 and its code, and Wu & He 2018, section 4.3: no number of theirs is another here."""

@@ -97,6 +97,10 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
         (["seed=0,x", "-m"], r"seed=x: give a whole number from 0 up"),
         (["+norm.no_such=1"], r"model, norm, conv: .*unexpected keyword argument 'no_such'; correct their configuration"),
         (["evaluation=[]"], r"evaluation: no protocol; give at least one"),
+        (
+            ["+evaluation.one_clip.aggregation=max"],
+            r"evaluation.one_clip: values of a protocol that is not chosen; choose it too",
+        ),
         (["dataset.flip=2"], r"transform: flip=2 is no probability; give 0 to 1"),
         (["appearance.hue=0.9"], r"appearance: hue=0.9; give 0 to 0.5"),
         (["mixing.probability=2.0"], r"mixing: probability=2.0 is no probability; give 0 to 1"),

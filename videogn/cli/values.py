@@ -93,6 +93,9 @@ def check_values(config: DictConfig) -> None:
             raise InputError(f"{key}={config[key]}: give null for none, or values of its keys, as --help shows them")
     if not config.get("evaluation"):
         raise InputError("evaluation: no protocol; give at least one, as evaluation=ten_clip")
+    for name, protocol in config.evaluation.items():
+        if not isinstance(protocol, DictConfig) or "_target_" not in protocol:
+            raise InputError(f"evaluation.{name}: values of a protocol that is not chosen; choose it too, or leave them out")
     if "validation" in config and not isinstance(config.validation, DictConfig):
         raise InputError("validation: no protocol; give one, as evaluation@validation=one_clip")
     for key in ("mean", "std"):
