@@ -116,7 +116,7 @@ def test_the_recipe_is_the_papers(name: str) -> None:
     assert config["norm"]["num_groups"] in (None, 32)
     assert (config["conv"]["_target_"].endswith("PlainConv3d"), config["dataset"]["missing"]) == (True, "wrong")
     # Tested on ten clips, fully convolutionally at short side 256, or as three crops of 256.
-    whole, views = config["evaluation"]["fully_convolutional"], config["evaluation"]["thirty_view"]
+    whole, views = config["evaluation"]["fully_convolutional"], config["evaluation"]["thirty_view_short_side"]
     assert (whole["sampler"]["num_clips"], whole["transform"]["short_side"], whole["aggregation"]) == (10, 256, "softmax_mean")
     assert (views["sampler"]["num_clips"], views["transform"]["crops"], views["transform"]["crop_size"]) == (10, 3, 256)
     # The network: which first convolutions of the blocks reach over time, and what becomes of T.
