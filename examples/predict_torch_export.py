@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 
 import av
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from PIL import Image
 
 model, video = sys.argv[1:]
-network = torch.export.load(model, extra_files=(extra := {"videogn": ""})).module()
-about = json.loads(extra["videogn"])
+with zipfile.ZipFile(model) as archive:
+    (about,) = (json.loads(archive.read(name)) for name in archive.namelist() if name.endswith("/extra/videogn"))
+    is_native = any("/data/aotinductor/" in name for name in archive.namelist())
+network = torch._inductor.aoti_load_package(model) if is_native else torch.export.load(model).module()
 torch.set_grad_enabled(False)
 
 protocol, given = about["protocol"], about["input"]

@@ -70,6 +70,18 @@ def test_a_format_is_taken_like_the_run(videogn: Callable, trained: Path, place:
         check_example(EXAMPLES / f"predict_{name}.py", artifact, video, expected)
 
 
+@pytest.mark.turns
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")
+def test_native_code_is_taken_like_the_run(videogn: Callable, trained: Path, place: Path) -> None:
+    artifact, video = place / "m.pt2", str(trained.parent / "motion/test/move_up/000.mp4")
+    outcome = videogn(
+        "export", f"checkpoint={trained}", "export=torch_export", "export.aot_inductor=true", f"out={artifact}", *QUICK
+    )
+    assert outcome.status == 0, outcome.err
+    expected = answers(videogn("predict", str(trained), video, "--output", "csv").out)
+    check_example(EXAMPLES / "predict_torch_export.py", artifact, video, expected)
+
+
 def check_example(script: Path, artifact: Path, video: str, expected: dict[str, float]) -> None:
     """What lies in examples/ gives the run's answer without videogn."""
     source = script.read_text(encoding="utf-8")
