@@ -16,6 +16,8 @@ from videogn.types import InputError
 
 _log = logging.getLogger(__name__)
 
+_PLACES = ("dataset=", *(f"dataset.{key}=" for key in ("root", "path", "train", "val", "test")))  # of videos, or of lists of them
+
 
 def run(arguments: Sequence[str]) -> int:
     free = {"checkpoint", "out", "batch_size", "num_workers", "report_videos"}
@@ -41,7 +43,7 @@ def stored_configuration(arguments: Sequence[str], key: str, free: Collection[st
 
     checkpoint = read_checkpoint(paths[-1])
     config = stored(checkpoint)
-    if checkpoint.path.suffix == ".safetensors" and not any(argument.startswith("dataset") for argument in arguments):
+    if checkpoint.path.suffix == ".safetensors" and not any(argument.startswith(_PLACES) for argument in arguments):
         place = "path" if "path" in config.dataset else "root"
         raise InputError(f"dataset.{place}: {checkpoint.path} does not say where the videos lie; give dataset.{place}=")
     for name in (argument.split("=", 1)[0] for argument in arguments):

@@ -118,7 +118,7 @@ def _check_no_nan(config: DictConfig | ListConfig, place: str = "") -> None:
 def _check_trainer(trainer: Mapping[str, Any]) -> None:
     """Raises InputError: what Lightning takes without a word, and what no network here computes in."""
     precision, clip, deterministic = (trainer.get(key) for key in ("precision", "gradient_clip_val", "deterministic"))
-    if precision not in (known := (*PRECISIONS, "64-true")):
+    if precision is not None and precision not in (known := (*PRECISIONS, "64-true")):
         raise InputError(f"trainer.precision={precision}: use one of {', '.join(known)}")
     if clip is not None and not is_number(clip):
         raise InputError(f"trainer.gradient_clip_val={clip}: give the largest norm or value of a gradient, or null")
