@@ -19,8 +19,11 @@ if not os.environ.get("JAXTYPING_DISABLE"):
         install_import_hook(f"videogn.{room}", "beartype.beartype")
 
 
+TURNS = 5  # parts of the long tests, of which .ci/run has the time for one
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--turn", type=int, metavar="N", help="of the tests marked `turns`, run that third of three")
+    parser.addoption("--turn", type=int, metavar="N", help=f"of the tests marked `turns`, run one of {TURNS} parts")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,7 +37,7 @@ def leave_to_other_turns(config: pytest.Config, items: list[pytest.Item]) -> Non
         return
     kept, left = [], []
     for item in items:
-        other = item.get_closest_marker("turns") and (zlib.crc32(item.nodeid.encode()) - turn) % 3
+        other = item.get_closest_marker("turns") and (zlib.crc32(item.nodeid.encode()) - turn) % TURNS
         (left if other else kept).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept

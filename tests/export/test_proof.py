@@ -54,8 +54,10 @@ def _moved(source: Source) -> torch.nn.Module:
 
 def test_what_cannot_be_written_leaves_what_was_there(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     (place / "m.onnx").write_bytes(b"before")
-    with pytest.raises(InputError, match=r"^m\.onnx: ONNX Runtime cannot load it: .*bfloat16"):
-        proof.export(exporter("onnx", precision="bf16"), source, place / "m.onnx")
+    export = exporter("onnx")
+    export.write = lambda source, path: path.write_bytes(b"noise")  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(InputError, match=r"^m\.onnx: ONNX Runtime cannot load it: "):
+        proof.export(export, source, place / "m.onnx")
     assert [path.name for path in place.iterdir()] == ["m.onnx"]
     assert (place / "m.onnx").read_bytes() == b"before"
 
