@@ -43,6 +43,12 @@ def test_a_whole_one_is_taken(run: Path) -> None:
     assert read_checkpoint(run).step == 2
 
 
+def test_the_folder_of_a_sweep_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").touch()
+    with pytest.raises(InputError, match=r"the folder of a sweep; give that of a job in it\. The sweep's own command goes on"):
+        checkpoint_path(tmp_path)
+
+
 @pytest.mark.parametrize("way", DAMAGES)
 def test_the_one_before_is_taken(run: Path, way: str, caplog: pytest.LogCaptureFixture) -> None:
     damage(run / "checkpoint/last.ckpt", way)

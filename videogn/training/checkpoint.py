@@ -65,6 +65,8 @@ def checkpoint_path(path: str | Path) -> Path:
     if (path / "model.safetensors").is_file() and (path / "config.json").is_file():
         return path / "model.safetensors"  # a folder in the layout of a Hub repository
     if path.is_dir() and not last.is_file():
+        if (path / "jobs.json").is_file():
+            raise InputError(f"{path}: the folder of a sweep; give that of a job in it. The sweep's own command goes on with all")
         raise InputError(f"{path}: no checkpoint/last.ckpt in this folder; give a run folder or a .ckpt")
     if not path.exists():
         raise InputError(f"{path}: no such run folder or checkpoint; correct the path")
