@@ -3,8 +3,8 @@
     python scripts/bench/export.py FOLDER      # of videos; writes results/export.json and the tables of docs/export.md
 
 The weights are random, since speed does not ask what was learned; batch norm's statistics are those of the clips. Clips are cut
-from the videos in FOLDER. Each artifact and eager run in processes of their own, in turn (A B A B), batch 1 and 8, one thread and
-two; figures are medians.
+from the videos in FOLDER. All artifacts of a network, with either norm, and PyTorch with and without torch.compile run in
+processes of their own, in turn (A B A B), batch 1 and 8, one thread and two; figures are medians.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from videogn.decoder.pyav import PyAVDecoder
 from videogn.export import proof
 from videogn.export.bundle import Bundle
 from videogn.export.exporter import Source
+from videogn.export.latency import BATCHES, THREADS, Way, in_turn
 from videogn.prediction.load import build_network
 from videogn.sampler.uniform_clips import UniformClips
 from videogn.training.checkpoint import KEY
@@ -38,17 +39,19 @@ from videogn.types import Findings, InputError
 
 RESULT = Path(__file__).parent / "results" / "export.json"
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
-# Frames of a clip, as each network is mostly given; 112 pixels, so that all of it takes some hours on 2 cores.
+# Frames of a clip, as each network is mostly given; 112 pixels, so that all of it takes some two hours on 2 cores.
 LENGTHS = {"i3d_r50": 8, "r3d_18": 16, "r2plus1d_18": 16, "x3d_s": 13, "slowfast_r50": 32}
 CROP_SIZE, NUM_CLASSES, NUM_CLIPS = 112, 400, 16
 FORMATS: dict[str, dict[str, Any]] = {
     "onnx, opset 18": {"export": "onnx"},
+    "onnx, not folded": {"export": "onnx", "fold_batch_norm": False},
     "onnx, opset 21": {"export": "onnx", "opset": 21},
     "onnx, 8 bits static": {"export": "onnx", "quantization": "static", "num_calibration_clips": 16, "tolerance": 1.0},
-    "torch_export": {"export": "torch_export", "latency": ["eager", "compile"]},
+    "torch_export": {"export": "torch_export"},
     "torch_export, not folded": {"export": "torch_export", "fold_batch_norm": False},
     "torch_export, AOTInductor": {"export": "torch_export", "aot_inductor": True},
     "openvino": {"export": "openvino"},
+    "openvino, not folded": {"export": "openvino", "fold_batch_norm": False},
     "openvino, 8 bits static": {"export": "openvino", "quantization": "static", "num_calibration_clips": 16, "tolerance": 1.0},
 }
 
@@ -108,15 +111,34 @@ def source_of(model: str, norm: str, frames: Tensor, folder: Path) -> Source:
     return source
 
 
-def measured(source: Source, values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The proof, or why there is none."""
-    config = resolved(compose("export", ["checkpoint=.", f"export={values['export']}"]))["export"]
-    changed = {key: value for key, value in values.items() if key != "export"}
-    try:
-        exporter = instantiate({**config, **changed, "num_clips": len(source.frames)})
-        return proof.export(exporter, source, folder / f"model{exporter.suffix}")
-    except (InputError, Findings) as error:
-        return {"error": str(error).replace(str(folder), "")}
+def rows_of(model: str, frames: Tensor, folder: Path) -> list[dict[str, Any]]:
+    """A network with either norm: every format's proof, or why there is none, and the time of all of them in one run."""
+    rows: list[dict[str, Any]] = []
+    ways: dict[str, Way] = {}
+    for norm in ("group_norm", "batch_norm"):
+        place = folder / norm
+        place.mkdir()
+        source = source_of(model, norm, frames, place)
+        formats = {name: values for name, values in FORMATS.items() if norm == "batch_norm" or "fold_batch_norm" not in values}
+        rows += ({"model": model, "norm": norm, "format": name} for name in (*source.ways, *formats))
+        ways |= {f"{norm}, {name}": proof.trained_way(source, name) for name in source.ways}
+        for (name, values), row in zip(formats.items(), rows[-len(formats) :], strict=True):
+            config = resolved(compose("export", ["checkpoint=.", f"export={values['export']}"]))["export"]
+            changed = {key: value for key, value in values.items() if key != "export"}
+            exporter = instantiate({**config, **changed, "latency": None, "num_clips": len(frames)})
+            path = place / f"{name.replace(' ', '_')}{exporter.suffix}"
+            try:
+                row |= proof.export(exporter, source, path)
+                ways[f"{norm}, {name}"] = proof.artifact_way(exporter, source, path)
+            except (InputError, Findings) as error:
+                row["error"] = str(error).replace(f"{place}{os.sep}", "")
+            row.pop("compared", None)
+            print(model, norm, name, row.get("error", f"{row.get('largest_relative_difference', 0):.2g}"), flush=True)
+    entries = in_turn(ways, frames)
+    for row in rows:
+        row["clip"] = list(frames.shape[1:4])
+        row["latency"] = [entry for entry in entries if entry["way"] == f"{row['norm']}, {row['format']}"]
+    return rows
 
 
 def main() -> None:
@@ -136,24 +158,9 @@ def main() -> None:
         }
         for model in options.models:
             frames = clips(options.videos, LENGTHS[model])
-            for norm in ("group_norm", "batch_norm"):
-                with tempfile.TemporaryDirectory() as folder:
-                    source = source_of(model, norm, frames, Path(folder))
-                    for name, values in FORMATS.items():
-                        if name.endswith("not folded") and norm == "group_norm":
-                            continue
-                        found = measured(source, values, Path(folder))
-                        found.pop("compared", None)
-                        clip = list(frames.shape[1:4])
-                        known["rows"].append({"model": model, "norm": norm, "format": name, "clip": clip, **found})
-                        print(
-                            model,
-                            norm,
-                            name,
-                            found.get("error", f"{found.get('largest_relative_difference', 0):.2g}"),
-                            flush=True,
-                        )
-                        RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+            with tempfile.TemporaryDirectory() as folder:
+                known["rows"] += rows_of(model, frames, Path(folder))
+            RESULT.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     write_page(known)
 
 
@@ -170,27 +177,30 @@ def table(known: dict[str, Any]) -> Iterator[str]:
     yield f"{known['date']}, {known['cpus']} cores ({known['machine']}), {versions}."
     yield ""
     columns = ["network", "clip", "norm", "format", "largest difference", "top-1 agreement", "MB"]
-    columns += ["ms of 1 / 8 clips, 1 thread", "eager", "2 threads", "eager", "compile", "MiB"]
+    columns += ["ms of 1 / 8 clips, 1 thread", "2 threads", "to eager", "MiB"]
     yield f"| {' | '.join(columns)} |"
     yield "|---" * len(columns) + "|"
+    taken = {
+        (row["model"], row["norm"], row["format"], entry["threads"], entry["batch"]): entry
+        for row in known["rows"]
+        for entry in row["latency"]
+    }
     for row in known["rows"]:
+        own = (row["model"], row["norm"], row["format"])
         place = f"| {row['model']} | {' x '.join(map(str, row['clip']))} | {row['norm']} | {row['format']} | "
         if "error" in row:
-            yield f"{place}{row['error'].replace('|', '/')} |{' |' * 8}"
+            yield f"{place}{row['error'].replace('|', '/')} |{' |' * 6}"
             continue
-        taken = {(e["way"], e["threads"], e["batch"]): e for e in row["latency"]}
-        columns = [("artifact", 1), ("eager", 1), ("artifact", 2), ("eager", 2), ("compile", 2)]
-        times = [
-            " / ".join(f"{taken[way, threads, batch]['milliseconds']:.0f}" for batch in (1, 8))
-            if (way, threads, 8) in taken
-            else ""
-            for way, threads in columns
-        ]
-        memory = taken["artifact", 2, 8]["peak_bytes"] / 2**20
-        yield (
-            f"{place}{row['largest_relative_difference']:.1e} | {row['top1_agreement']:.0%} | {row['bytes'] / 1e6:.0f} | "
-            f"{' | '.join(times)} | {memory:.0f} |"
+        proven = (
+            f"{row['largest_relative_difference']:.1e} | {row['top1_agreement']:.0%} | {row['bytes'] / 1e6:.0f}"
+            if "bytes" in row
+            else "| |"
         )
+        times = [" / ".join(f"{taken[(*own, threads, batch)]['milliseconds']:.0f}" for batch in BATCHES) for threads in THREADS]
+        eager = (row["model"], row["norm"], "eager")
+        ratios = [taken[(*own, 2, batch)]["milliseconds"] / taken[(*eager, 2, batch)]["milliseconds"] for batch in BATCHES]
+        memory = taken[(*own, 2, 8)]["peak_bytes"] / 2**20
+        yield f"{place}{proven} | {' | '.join(times)} | {' / '.join(f'{ratio:.2f}' for ratio in ratios)} | {memory:.0f} |"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from videogn.export import proof
+from videogn.export import latency, proof
 from videogn.export.bundle import Bundle
 from videogn.export.exporter import Exporter, Source
 from videogn.types import Findings, InputError
@@ -107,7 +107,7 @@ def _without(source: Source, label: int) -> torch.nn.Module:
 def test_latency_is_measured_in_turn_and_with_its_memory(
     exporter: Callable[..., Exporter], source: Source, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof, "MAX_RUNS", 3)
+    monkeypatch.setattr(latency, "MAX_RUNS", 3)
     monkeypatch.setenv("PYTHONPATH", os.fspath(Path(__file__).parent))
     ways = {"eager": ("openers.doubles", place)}
     found = proof.export(exporter("onnx", latency=["eager"]), replace(source, ways=ways), place / "m.onnx")["latency"]

@@ -7,7 +7,6 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,9 @@ from torch import Tensor
 
 from videogn.export.child import filled
 from videogn.export.exporter import Exporter, Source
+from videogn.export.latency import BATCHES, Way, in_turn
 from videogn.export.runtime import Runtime
 from videogn.types import Findings, InputError
-
-THREADS, BATCHES = (1, 2), (1, 8)
-# Runs of a batch: at least, at most, and the seconds after which no more are begun.
-MIN_RUNS, MAX_RUNS, SECONDS = 3, 30, 3.0
 
 
 def export(exporter: Exporter, source: Source, path: Path) -> dict[str, Any]:
@@ -219,48 +215,19 @@ def _validated(exporter: Exporter, source: Source, runtime: Runtime) -> dict[str
 
 
 def measure(exporter: Exporter, source: Source, path: Path) -> list[dict[str, Any]]:
-    """Milliseconds and peak memory of the artifact and of the ways that `latency` names, run in turn: A B A B.
+    """Milliseconds and peak memory of the artifact and of the ways that `latency` names, run in turn."""
+    ways = {"artifact": artifact_way(exporter, source, path)} | {
+        name: trained_way(source, name) for name in exporter.latency or ()
+    }
+    return in_turn(ways, source.frames, BATCHES if exporter.fixed_batch is None else (exporter.fixed_batch,))
 
-    Returns:
-        One entry for each way, number of threads and batch: `way`, `threads`, `batch`, `milliseconds` (median), `low` and
-        `high` (the quarter and three quarter points), `runs`, and `peak_bytes`, the largest resident size of the process until
-        then.
-    """
-    ways = {"artifact": None} | {way: source.ways[way] for way in exporter.latency or ()}
-    batches = BATCHES if exporter.fixed_batch is None else (exporter.fixed_batch,)
-    entries: list[dict[str, Any]] = []
-    for threads in THREADS:
-        with ExitStack() as stack:
-            running = {
-                way: stack.enter_context(opened(exporter, path, threads) if how is None else Runtime(way, *how, threads))
-                for way, how in ways.items()
-            }
-            for batch in batches:
-                frames = source.frames[torch.arange(batch) % len(source.frames)]
-                given = {
-                    way: exporter.taken(source, frames) if how is None else source.normalized(frames).numpy()
-                    for way, how in ways.items()
-                }
-                for way, runtime in running.items():
-                    runtime.seconds(given[way], 1)  # warm
-                taken: dict[str, list[float]] = {way: [] for way in ways}
-                while len(taken["artifact"]) < MIN_RUNS or (
-                    len(taken["artifact"]) < MAX_RUNS and sum(map(sum, taken.values())) < SECONDS * len(ways)
-                ):
-                    for way, runtime in running.items():
-                        taken[way] += runtime.seconds(given[way], 1)
-                for way, seconds in taken.items():
-                    low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
-                    entries.append(
-                        {
-                            "way": way,
-                            "threads": threads,
-                            "batch": batch,
-                            "milliseconds": 1000 * float(middle),
-                            "low": 1000 * float(low),
-                            "high": 1000 * float(high),
-                            "runs": len(seconds),
-                            "peak_bytes": running[way].peak_bytes(),
-                        }
-                    )
-    return entries
+
+def artifact_way(exporter: Exporter, source: Source, path: Path) -> Way:
+    """The artifact, to be timed."""
+    return Way(lambda threads: opened(exporter, path, threads), lambda frames: exporter.taken(source, frames))
+
+
+def trained_way(source: Source, name: str) -> Way:
+    """The network as it was trained, to be timed: one of the source's ways by its name."""
+    opener, path = source.ways[name]
+    return Way(lambda threads: Runtime(name, opener, path, threads), lambda frames: source.normalized(frames).numpy())
