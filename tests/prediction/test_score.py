@@ -19,7 +19,7 @@ class Limited(nn.Module):
     """A device that holds `limit` views."""
 
     def __init__(
-        self, limit: int, error: type[RuntimeError] = torch.cuda.OutOfMemoryError, text: str = "CUDA out of memory."
+        self, limit: int, error: type[Exception] = torch.cuda.OutOfMemoryError, text: str = "CUDA out of memory."
     ) -> None:
         super().__init__()
         self.limit, self.failures, self.sizes = limit, 0, []
@@ -62,8 +62,12 @@ def test_the_batch_is_halved_until_it_fits(limit: int, caplog: pytest.LogCapture
 
 
 def test_one_view_that_does_not_fit_ends_it() -> None:
-    with pytest.raises(OutOfMemory, match=r"one view of 2 x 4 x 4 on cpu: CUDA out of memory\.; use --device cpu"):
+    with pytest.raises(OutOfMemory, match=r"one view of 2 x 4 x 4 on cpu: CUDA out of memory\.$"):
         scorer(Limited(0), 8)(clips(3))
+    elsewhere = scorer(Limited(0), 8)
+    elsewhere.device = torch.device("meta")
+    with pytest.raises(OutOfMemory, match=r"one view of 2 x 4 x 4 on meta: CUDA out of memory\.; use --device cpu$"):
+        elsewhere(clips(3))
 
 
 def test_another_error_is_no_lack_of_memory() -> None:
@@ -71,8 +75,11 @@ def test_another_error_is_no_lack_of_memory() -> None:
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         scorer(network, 8)(clips(3))
     assert network.failures == 1
-    network = Limited(1, RuntimeError, "MPS backend out of memory (MPS allocated: 1 GB)")
-    assert len(scorer(network, 8)(clips(3))[0]) == 3
+    for error, text in (
+        (RuntimeError, "MPS backend out of memory (MPS allocated: 1 GB)"),
+        (MemoryError, "of an artifact's runtime"),
+    ):
+        assert len(scorer(Limited(1, error, text), 8)(clips(3))[0]) == 3
 
 
 def test_devices() -> None:

@@ -7,15 +7,19 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videogn.cli.files import FilesParser, named_videos
 from videogn.cli.stop import stopped_by_sigterm
+from videogn.memory_limit import memory_limited
 from videogn.types import InputError
 
 if TYPE_CHECKING:  # torch comes with it, and help does not wait for torch
     from videogn.prediction.answer import Prediction
+    from videogn.prediction.classifier import Wanted
+    from videogn.prediction.results import ResultFiles
     from videogn.prediction.timeline import Timeline
 
 DESCRIPTION = """Classify video files with a run, a checkpoint or an exported model, by the protocol of its training's test.
@@ -53,15 +57,24 @@ def _predict(options: argparse.Namespace) -> int:
         raise InputError("predict: --layer: it is of --explain; give that too")
     videos = named_videos("predict", options.videos)
 
-    from videogn.prediction.load import load
-    from videogn.prediction.progress import PredictionProgress
+    from videogn.prediction.load import graph_format
     from videogn.prediction.results import Places, ResultFiles
     from videogn.prediction.windows import check_hop
-    from videogn.training.allocator import keep_memory
 
     check_hop(options.hop)
     places = Places(options.timeline, options.features, options.annotate, options.explain)
     files = ResultFiles(places, videos, options.model)
+    # A graph asks for what it likes.
+    with nullcontext() if graph_format(Path(options.model)) is None else memory_limited():
+        return _answered(options, videos, places.wanted(options.hop, options.top), files)
+
+
+def _answered(options: argparse.Namespace, videos: Sequence[str], wanted: Wanted, files: ResultFiles) -> int:
+    """Every video in turn; returns the exit status."""
+    from videogn.prediction.load import load
+    from videogn.prediction.progress import PredictionProgress
+    from videogn.training.allocator import keep_memory
+
     classifier = load(options.model, options.device, options.batch_size, options.trust)
     if classifier.scorer.device.type == "cpu":
         keep_memory()
@@ -71,7 +84,7 @@ def _predict(options: argparse.Namespace) -> int:
     failures: list[tuple[str, str]] = []
     num_answered = 0
     with PredictionProgress(len(videos)) as progress:
-        for outcome in classifier.outcomes(videos, places.wanted(options.hop, options.top), progress.share):
+        for outcome in classifier.outcomes(videos, wanted, progress.share):
             with progress.hidden():
                 answers.add(classifier.prediction(outcome, options.top), outcome.timeline)
             num_answered += outcome.error is None

@@ -21,6 +21,7 @@ import numpy as np
 
 from videogn.decoder.channel import Channel
 from videogn.decoder.child import die_with
+from videogn.memory_limit import data_bytes, limit_memory
 from videogn.types import Decoder, Video
 
 
@@ -113,24 +114,6 @@ class Server:
 
 def facts(video: Video) -> tuple[np.ndarray, int, float, int, int]:
     return video.timestamps, video.num_frames, video.fps, video.height, video.width
-
-
-def data_bytes() -> int:
-    """Private writable memory of this process, which RLIMIT_DATA limits; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[5]) * mmap.PAGESIZE
-    except (OSError, IndexError):
-        return 0
-
-
-def limit_memory(more_bytes: int) -> None:
-    """Allocations fail once this process has `more_bytes` more than now; nothing where the system does not count them."""
-    now = data_bytes()
-    if now:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = now + more_bytes if hard == resource.RLIM_INFINITY else min(now + more_bytes, hard)
-        # Not RLIMIT_AS: that counts libraries, and the shared blocks too.
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _portable(error: Exception) -> tuple[Exception, str]:

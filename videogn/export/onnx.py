@@ -183,7 +183,7 @@ def _session(path: Path, threads: int | None = None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and said once
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

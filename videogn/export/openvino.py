@@ -111,7 +111,11 @@ def open_file(path: Path, threads: int | None, trust: bool) -> Run:
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    compiled = openvino.Core().compile_model(_read(path), "CPU", settings)
+    model = _read(path)
+    try:
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise InputError(f"{path}: OpenVINO cannot compile it: {_reason(error)}") from error
 
     def run(clips: np.ndarray) -> np.ndarray:
         return np.array(compiled(np.ascontiguousarray(clips))[0])

@@ -18,11 +18,15 @@ from videogn.configuration import checked, group_targets, instantiate
 from videogn.evaluation.protocol import Protocol
 from videogn.export.bundle import PARTS
 from videogn.export.child import Run, filled
+from videogn.export.reason import reason
 from videogn.number import is_count, is_rgb
 from videogn.prediction.classifier import Classifier
 from videogn.prediction.score import ViewScorer, device_named
 from videogn.training.checkpoint import Checkpoint, read_checkpoint
 from videogn.types import Decoder, InputError
+
+# How ONNX Runtime, torch, and C++ say that memory ran out.
+_NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation")
 
 
 def build_network(config: Mapping[str, Any], num_classes: int) -> nn.Module:
@@ -102,7 +106,7 @@ def load(path: str | Path, device: str = "auto", batch_size: int | None = None, 
     """
     if batch_size is not None and not is_count(batch_size, 1):
         raise InputError(f"batch_size: {batch_size}: give a whole number of views in one forward, at least 1")
-    graphs = None if Path(path).is_dir() else _graph_format(Path(path).suffix)
+    graphs = graph_format(Path(path))
     takes_frames = False
     if graphs is not None:
         if device not in ("auto", "cpu"):
@@ -114,7 +118,7 @@ def load(path: str | Path, device: str = "auto", batch_size: int | None = None, 
             raise InputError(f"{path}: no such file; correct the path")
         bundle = graphs.read_bundle(Path(path))
         config, classes, takes_frames = checked(bundle.config, str(path), PARTS), bundle.classes, bundle.input["is_uint8"]
-        run = graphs.open_file(Path(path), None, trust)
+        run = _guarded(graphs.open_file(Path(path), None, trust), Path(path), len(classes))
         score: Callable[[Any], Any] = _score(run, bundle.input["shape"][0])
     else:
         place = device_named(device)
@@ -126,15 +130,37 @@ def load(path: str | Path, device: str = "auto", batch_size: int | None = None, 
     return classifier_of(score, config, classes, place, batch_size, takes_frames=takes_frames)
 
 
-def _graph_format(suffix: str) -> Any:
-    """The module of the format whose files end so: `open_file(path, threads, trust)` and `read_bundle(path)`; None for others."""
+def graph_format(path: Path) -> Any:
+    """The module of the format that this file has by its name, with `open_file(path, threads, trust)` and `read_bundle(path)`;
+    None for a folder, a checkpoint or weights."""
+    if path.is_dir() or not path.suffix:
+        return None
     for target in sorted(group_targets("export")):
         module, _, name = target.rpartition(".")
         with suppress(ImportError, AttributeError, ValueError):  # a user's file may name what is not there
             found = importlib.import_module(module)
-            if suffix and getattr(found, name).suffix == suffix and hasattr(found, "open_file"):
+            if getattr(found, name).suffix == path.suffix and hasattr(found, "open_file"):
                 return found
     return None
+
+
+def _guarded(run: Run, path: Path, num_classes: int) -> Run:
+    """What a runtime raises as MemoryError or InputError, and the shape of its answer checked."""
+
+    def guarded(clips: np.ndarray) -> np.ndarray:
+        given = f"{path}: for clips of {' x '.join(map(str, clips.shape))}"
+        try:
+            scores = run(clips)
+        except Exception as error:  # runtimes' errors have no class in common
+            if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+                raise MemoryError(f"{path}: its runtime cannot allocate what the graph asks for") from None
+            raise InputError(f"{given} its runtime fails: {reason(error)}") from error
+        if scores.shape != (len(clips), num_classes) or scores.dtype.kind != "f":
+            found = f"{scores.dtype} {' x '.join(map(str, scores.shape))}"
+            raise InputError(f"{given} it answers {found}, and no scores of {num_classes} classes; it is damaged")
+        return scores
+
+    return guarded
 
 
 def _score(run: Run, fixed_batch: int | None) -> Callable[[Tensor], Tensor]:

@@ -72,7 +72,7 @@ class ViewScorer:
             part = clips[start : start + self.batch_size]
             try:
                 found = self._forward(part, with_features)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 found = str(error).splitlines()[0]  # and not the error, whose frames hold the memory
@@ -101,16 +101,17 @@ class ViewScorer:
     def _halve(self, part: Tensor, reason: str) -> None:
         if len(part) == 1:
             shape = " x ".join(map(str, part.shape[1:4]))
-            raise OutOfMemory(f"one view of {shape} on {self.device}: {reason}; use --device cpu")
+            advice = "" if self.device.type == "cpu" else "; use --device cpu"
+            raise OutOfMemory(f"one view of {shape} on {self.device}: {reason}{advice}")
         self.batch_size = max(1, len(part) // 2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says that memory ran out, of CUDA, of Apple's GPUs or of the CPU."""
+def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether memory ran out: of CUDA, of Apple's GPUs or of the CPU, as torch says it, or an artifact's runtime."""
     words = ("MPS backend out of memory", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in words)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in words)
 
 
 def device_named(name: str) -> torch.device:
