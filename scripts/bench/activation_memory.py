@@ -1,7 +1,7 @@
 """What each `activation_memory` keeps of a clip for the backward pass, and what a training step takes then.
 
     python scripts/bench/activation_memory.py           # counts, seconds a network
-    python scripts/bench/activation_memory.py --time    # and times steps on this CPU, if it is quiet: half an hour
+    python scripts/bench/activation_memory.py --time    # and times steps on this CPU, if it is quiet: ten minutes
 
 writes results/activation_memory.json and the tables of docs/memory.md. Eager is the same network with torch's GroupNorm, ReLU and
 MaxPool3d as modules of their own, under a GPU's autocast. Nothing is computed for the counts.
