@@ -21,12 +21,9 @@ from videogn.export.child import Run, filled
 from videogn.export.reason import reason
 from videogn.number import is_count, is_rgb
 from videogn.prediction.classifier import Classifier
-from videogn.prediction.score import ViewScorer, device_named
+from videogn.prediction.score import ViewScorer, device_named, is_out_of_memory
 from videogn.training.checkpoint import Checkpoint, read_checkpoint
 from videogn.types import Decoder, InputError
-
-# How ONNX Runtime, torch, and C++ say that memory ran out.
-_NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation")
 
 
 def build_network(config: Mapping[str, Any], num_classes: int) -> nn.Module:
@@ -152,7 +149,7 @@ def _guarded(run: Run, path: Path, num_classes: int) -> Run:
         try:
             scores = run(clips)
         except Exception as error:  # runtimes' errors have no class in common
-            if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+            if is_out_of_memory(error):
                 raise MemoryError(f"{path}: its runtime cannot allocate what the graph asks for") from None
             raise InputError(f"{given} its runtime fails: {reason(error)}") from error
         if scores.shape != (len(clips), num_classes) or scores.dtype.kind != "f":

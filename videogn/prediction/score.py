@@ -108,9 +108,9 @@ class ViewScorer:
             torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """Whether memory ran out: of CUDA, of Apple's GPUs or of the CPU, as torch says it, or an artifact's runtime."""
-    words = ("MPS backend out of memory", "can't allocate memory")
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: of CUDA, of Apple's GPUs or of the CPU, as torch says it, or ONNX Runtime, or C++."""
+    words = ("MPS backend out of memory", "allocate memory", "bad_alloc", "bad allocation")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in words)
 
 
