@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from videogn.configuration import compose, instantiate
@@ -111,6 +112,28 @@ def test_only_convolutions_that_cost_little_are_computed_again(activation_memory
     assert counter.get_total_flops() == 3 * sum(flops.values()) + sum(flops[name] for name in again)
 
 
+# In the backward pass the second block comes first. What follows it is no block, and need not keep its output.
+@pytest.mark.parametrize(
+    ("activation_memory", "again"),
+    [("full", []), ("lean", [False, False, True, False, False]), ("minimal", [False, False, True, False, False, True])],
+)
+def test_the_fused_end_of_a_block_before_another_is_not_computed_again(activation_memory: str, again: list[bool]) -> None:
+    pytest.importorskip("triton", reason="pip install triton")
+    with_residual: list[bool] = []
+
+    class Recorded(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.videogn.group_norm.default:
+                with_residual.append(args[5] is not None)
+            return func(*args, **kwargs or {})
+
+    network = nn.Sequential(*(Bottleneck(32, 8, NORMS["group_norm_operator"], PlainConv3d, zero_init=False) for _ in range(2)))
+    set_activation_memory(network, activation_memory)
+    with Recorded():
+        network(torch.randn(2, 32, 3, 6, 6)).sum().backward()
+    assert with_residual == 2 * [False, False, True] + again
+
+
 class EagerGroupNorm(nn.GroupNorm):
     """As in networks without fused norms: torch's GroupNorm, then a residual addition, then a ReLU."""
 
@@ -165,9 +188,9 @@ def test_a_bottleneck_keeps_what_a_count_by_hand_says(name: str, activation_memo
     with autocast_of_a_gpu() if name == "eager" else uncomputed("bf16-mixed") as device, device:
         found = kept(3, device) - kept(2, device)  # a block whose output another one reads
     # With a residual the mask of the ReLU is a bit of every output; mean and rstd are numbers of every norm's groups.
-    mask, statistics = (4 * width / 8 * places, 3 * 2 * 4 * 32) if name == "fused" and activation_memory == "full" else (0, 0)
-    statistics = 3 * 2 * 4 * 32 if name == "eager" else statistics
-    assert found == expected * width * places + mask + statistics
+    mask = 4 * width / 8 * places if name == "fused" and activation_memory != "minimal" else 0
+    norms = {"full": 3, "lean": 1, "minimal": 0}[activation_memory]
+    assert found == expected * width * places + mask + norms * 2 * 4 * 32
 
 
 @pytest.mark.parametrize("norm", ["group_norm", "batch_norm"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ class Block(nn.Module):
 
         full       all that autograd asks for is kept
         lean       the outputs of its convolutions, but for 1x1x1 ones that widen (the last of a bottleneck), which cost little to
-                   compute again: norms, activations and the residual's sum come from them
+                   compute again: norms, activations and the residual's sum come from them. Where norm, residual and ReLU are one
+                   operator and another block follows, that is not computed again: the other block keeps its output as
+                   input, and a bit a value says where the ReLU let it pass
         minimal    nothing: the whole block is computed again
 
     The gradients are the same to the last bit where the operators are deterministic. Dropout draws what it drew. Buffers, such as
@@ -33,6 +36,7 @@ class Block(nn.Module):
     """
 
     activation_memory = "full"
+    block_follows = False
 
     def compute(self, x: Any) -> Any:
         """What the block computes."""
@@ -42,12 +46,15 @@ class Block(nn.Module):
         """compute(x)"""
         if self.activation_memory == "full" or not torch.is_grad_enabled():
             return self.compute(x)
+        lean = self.activation_memory == "lean"
         options: dict[str, Any] = {}
-        # torch.compile takes modes of torch's alone, and writes buffers once by itself.
-        if not torch.compiler.is_compiling() and next(self.buffers(), None) is not None:
-            options["context_fn"] = functools.partial(_contexts, self, self.activation_memory == "lean")
-        elif self.activation_memory == "lean":
-            options["context_fn"] = _convolutions_kept
+        if torch.compiler.is_compiling():
+            # It takes modes of torch's alone, and writes buffers once by itself. From the convolutions' outputs it computes one
+            # block's end after the other, and need not keep those: told to, it would.
+            if lean:
+                options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _convolutions)
+        elif lean or next(self.buffers(), None) is not None:
+            options["context_fn"] = functools.partial(_contexts, self, lean)
         return checkpoint(self.compute, x, use_reentrant=False, **options)
 
 
@@ -70,25 +77,34 @@ def set_activation_memory(network: nn.Module, activation_memory: str) -> None:
         )
     for block in blocks:
         block.activation_memory = activation_memory
+    for stage in (module for module in network.modules() if isinstance(module, nn.Sequential)):
+        for block, following in pairwise(stage):
+            if isinstance(block, Block):
+                block.block_follows = isinstance(following, Block)
 
 
-def _convolutions_kept() -> Any:
-    return create_selective_checkpoint_contexts(_policy)
-
-
-def _contexts(block: Block, keeps_convolutions: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+def _contexts(block: Block, lean: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Around the first and the second time; within the second, the block computes with copies of the buffers as they are now."""
-    first, again = _convolutions_kept() if keeps_convolutions else (nullcontext(), nullcontext())
+    policy = _convolutions_and_end if block.block_follows else _convolutions
+    first, again = create_selective_checkpoint_contexts(policy) if lean else (nullcontext(), nullcontext())
     then = [(module, name, buffer.clone()) for module in block.modules() for name, buffer in module.named_buffers(recurse=False)]
     return first, _together(_exchanged(then), again)
 
 
-def _policy(context: Any, operator: Any, *arguments: Any, **_: Any) -> CheckpointPolicy:
+def _convolutions(context: Any, operator: Any, *arguments: Any, **_: Any) -> CheckpointPolicy:
     if operator is not torch.ops.aten.convolution.default:
         return CheckpointPolicy.PREFER_RECOMPUTE
     weight, stride = arguments[1], arguments[3]
     widens = weight.shape[0] > weight.shape[1] and all(length == 1 for length in (*weight.shape[2:], *stride))
     return CheckpointPolicy.PREFER_RECOMPUTE if widens else CheckpointPolicy.MUST_SAVE
+
+
+def _convolutions_and_end(context: Any, operator: Any, *arguments: Any, **_: Any) -> CheckpointPolicy:
+    if str(operator) == "videogn.group_norm.default":  # which is there where Triton is
+        residual, activation = arguments[5:]
+        ends = residual is not None and activation == "relu"  # SiLU's gradient would ask for the residual as well
+        return CheckpointPolicy.MUST_SAVE if ends else CheckpointPolicy.PREFER_RECOMPUTE
+    return _convolutions(context, operator, *arguments)
 
 
 @contextmanager
