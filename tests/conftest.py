@@ -19,7 +19,7 @@ if not os.environ.get("JAXTYPING_DISABLE"):
         install_import_hook(f"videogn.{room}", "beartype.beartype")
 
 
-TURNS = 5  # parts of the long tests, of which .ci/run has the time for one
+TURNS = 8  # parts of the long tests, of which .ci/run has the time for one
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
