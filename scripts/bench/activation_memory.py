@@ -37,7 +37,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
 NETWORKS = ("i3d_r50", "i3d_r50_slowfast", "r3d_18", "slowfast_r50")
 LENGTHS = (8, 32, 64)
 COUNTED = ("32-true", "bf16-mixed")
-ROUNDS = 5
+ROUNDS = 15
 
 
 class EagerGroupNorm(nn.GroupNorm):
