@@ -136,7 +136,7 @@ def test_evaluate_and_export_take_a_hub_folder(videogn: Callable, trained: Path,
 
 @pytest.mark.turns
 def test_latency_is_printed(videogn: Callable, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("videogn.export.proof.MAX_RUNS", 3)
+    monkeypatch.setattr("videogn.export.latency.MAX_RUNS", 3)
     outcome = videogn("export", f"checkpoint={trained}", f"out={tmp_path}/m.onnx", "export.num_clips=1")
     assert outcome.status == 0, outcome.err
     rows = [line.strip("│ ").split("│") for line in outcome.out.splitlines() if line.startswith("│")]

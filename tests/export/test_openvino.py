@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,8 @@ def test_openvino_reads_it_alone(exporter: Callable[..., Exporter], source: Sour
 @pytest.mark.turns
 def test_weights_in_16_and_8_bits(exporter: Callable[..., Exporter], source: Source, place: Path) -> None:
     sizes = {}
+    callers, nncf = logging.NullHandler(), logging.getLogger("nncf")
+    nncf.addHandler(callers)
     for name, values in {
         "fp32": {},
         "fp16": {"precision": "fp16"},
@@ -47,6 +50,8 @@ def test_weights_in_16_and_8_bits(exporter: Callable[..., Exporter], source: Sou
         sizes[name] = (place / "m.bin").stat().st_size
         assert found["largest_relative_difference"] < (0.2 if "quantization" in values else 0.02)
         assert ("validation" in found) == ("quantization" in values)
+    nncf.removeHandler(callers)
+    assert callers.level == logging.NOTSET
     assert sizes["fp16"] < 0.55 * sizes["fp32"]
     assert sizes["dynamic"] < 0.3 * sizes["fp32"]
     assert sizes["static"] < 0.3 * sizes["fp32"]
@@ -71,8 +76,11 @@ def test_an_operator_that_it_has_not(exporter: Callable[..., Exporter], source: 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.special.bessel_j0(x).mean((2, 3, 4))
 
+    root = logging.getLogger()
+    before = root.level, root.filters[:], root.handlers[:]
     with pytest.raises(InputError, match=r"^export: OpenVINO cannot hold the network: No conversion rule .*bessel") as error:
         proof.export(exporter("openvino"), replace(source, network=Strange()), place / "m.xml")
+    assert (root.level, root.filters, root.handlers) == before
     assert "\n" not in str(error.value)
     assert list(place.iterdir()) == []
 

@@ -17,6 +17,7 @@ from videogn.export.bundle import KEY, Bundle
 from videogn.export.child import Run, filled
 from videogn.export.exporter import GraphExporter, Source
 from videogn.export.quantization import check_quantization
+from videogn.export.root_logger import errors_alone
 from videogn.types import InputError
 
 _INFO = [KEY, "bundle"]
@@ -64,7 +65,7 @@ class OpenVinoExporter(GraphExporter):
         import openvino
 
         program = self.program(source, "fp32")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), errors_alone():
             warnings.simplefilter("ignore")
             try:
                 model = openvino.convert_model(program)
@@ -93,7 +94,7 @@ class OpenVinoExporter(GraphExporter):
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf imports it, and has no GPU in mind
         import nncf
 
-        nncf.set_log_level(logging.ERROR)
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level would change handlers too, whoever they belong to
         with redirect_stdout(StringIO()), warnings.catch_warnings():  # its progress bars
             warnings.simplefilter("ignore")
             if self.quantization == "dynamic":
