@@ -42,6 +42,7 @@ NORMS = {
 BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "basic": lambda norm: BasicBlock(16, 32, norm, PlainConv3d, spatial_stride=2, zero_init=False),
     "bottleneck": lambda norm: Bottleneck(16, 8, norm, PlainConv3d, temporal_kernel=3, zero_init=False, stochastic_depth=0.5),
+    "two": lambda norm: nn.Sequential(*(Bottleneck(width, 8, norm, PlainConv3d, zero_init=False) for width in (16, 32))),
     "standardized": lambda norm: Bottleneck(16, 8, norm, WeightStandardizedConv3d, spatial_stride=2, zero_init=False),
     "factorized": lambda norm: BasicBlock2Plus1D(16, 16, norm, PlainConv3d, zero_init=False),
     "excited": lambda norm: _stage(X3D(5, norm, PlainConv3d, zero_init=False), "res2"),
@@ -119,19 +120,49 @@ def test_only_convolutions_that_cost_little_are_computed_again(activation_memory
 )
 def test_the_fused_end_of_a_block_before_another_is_not_computed_again(activation_memory: str, again: list[bool]) -> None:
     pytest.importorskip("triton", reason="pip install triton")
-    with_residual: list[bool] = []
+    network = nn.Sequential(*(Bottleneck(32, 8, NORMS["group_norm_operator"], PlainConv3d, zero_init=False) for _ in range(2)))
+    called = operators(network, activation_memory)
+    norms = [arguments[5] is not None for func, arguments in called if func is torch.ops.videogn.group_norm.default]
+    assert norms == 2 * [False, False, True] + again
+
+
+# A norm of torch's own, or the end that is one operator: of the first block, in the first pass alone.
+@pytest.mark.parametrize(
+    ("activation_memory", "expected"),
+    [("full", "nnn nnn"), ("lean", "nne nnn nnn nn"), ("minimal", "nnn nnn nnn nnn")],
+)
+def test_on_a_cpu_the_end_before_another_block_is_one_operator(activation_memory: str, expected: str) -> None:
+    network = nn.Sequential(*(Bottleneck(32, 8, NORM, PlainConv3d, zero_init=False) for _ in range(2)))
+    letters = {torch.ops.aten.native_group_norm.default: "n", torch.ops.videogn.group_norm_add_relu.default: "e"}
+    called = operators(network, activation_memory)
+    assert "".join(letters.get(func, "") for func, _ in called) == expected.replace(" ", "")
+
+
+def test_blocks_computed_again_have_second_derivatives() -> None:
+    network = nn.Sequential(*(Bottleneck(32, 8, NORM, PlainConv3d, zero_init=False) for _ in range(2)))
+    found = []
+    for activation_memory in ("full", "minimal"):
+        set_activation_memory(network, activation_memory)
+        x = torch.ones(2, 32, 3, 6, 6).cumsum(-1).requires_grad_()
+        (gradient,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), x)[0])
+    torch.testing.assert_close(found[1], found[0])
+    assert found[0].abs().sum() > 0
+
+
+def operators(network: nn.Module, activation_memory: str) -> list[tuple[Any, tuple[Any, ...]]]:
+    """What runs in a training step, and with which arguments."""
+    called = []
 
     class Recorded(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.ops.videogn.group_norm.default:
-                with_residual.append(args[5] is not None)
+            called.append((func, args))
             return func(*args, **kwargs or {})
 
-    network = nn.Sequential(*(Bottleneck(32, 8, NORMS["group_norm_operator"], PlainConv3d, zero_init=False) for _ in range(2)))
     set_activation_memory(network, activation_memory)
     with Recorded():
         network(torch.randn(2, 32, 3, 6, 6)).sum().backward()
-    assert with_residual == 2 * [False, False, True] + again
+    return called
 
 
 class EagerGroupNorm(nn.GroupNorm):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from videogn.kernel.group_norm.add_relu import as_one_operator
 from videogn.types import InputError
 
 ACTIVATION_MEMORY = ("full", "lean", "minimal")
@@ -24,9 +25,9 @@ class Block(nn.Module):
 
         full       all that autograd asks for is kept
         lean       the outputs of its convolutions, but for 1x1x1 ones that widen (the last of a bottleneck), which cost little to
-                   compute again: norms, activations and the residual's sum come from them. Where norm, residual and ReLU are one
-                   operator and another block follows, that is not computed again: the other block keeps its output as
-                   input, and a bit a value says where the ReLU let it pass
+                   compute again: norms, activations and the residual's sum come from them. Group norm, residual and ReLU are one
+                   operator, and where another block follows it is not computed again: the other block keeps its output as
+                   input, and by that, or on a GPU by a bit a value, the backward pass knows where the ReLU let it pass
         minimal    nothing: the whole block is computed again
 
     The gradients are the same to the last bit where the operators are deterministic. Dropout draws what it drew. Buffers, such as
@@ -85,8 +86,12 @@ def set_activation_memory(network: nn.Module, activation_memory: str) -> None:
 
 def _contexts(block: Block, lean: bool) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Around the first and the second time; within the second, the block computes with copies of the buffers as they are now."""
-    policy = _convolutions_and_end if block.block_follows else _convolutions
-    first, again = create_selective_checkpoint_contexts(policy) if lean else (nullcontext(), nullcontext())
+    first, again = nullcontext(), nullcontext()
+    if lean and block.block_follows:
+        first, again = create_selective_checkpoint_contexts(_convolutions_and_end)
+        first, again = _together(as_one_operator(), first), _together(as_one_operator(), again)
+    elif lean:
+        first, again = create_selective_checkpoint_contexts(_convolutions)
     then = [(module, name, buffer.clone()) for module in block.modules() for name, buffer in module.named_buffers(recurse=False)]
     return first, _together(_exchanged(then), again)
 
@@ -100,6 +105,8 @@ def _convolutions(context: Any, operator: Any, *arguments: Any, **_: Any) -> Che
 
 
 def _convolutions_and_end(context: Any, operator: Any, *arguments: Any, **_: Any) -> CheckpointPolicy:
+    if operator is torch.ops.videogn.group_norm_add_relu.default:
+        return CheckpointPolicy.MUST_SAVE
     if str(operator) == "videogn.group_norm.default":  # which is there where Triton is
         residual, activation = arguments[5:]
         ends = residual is not None and activation == "relu"  # SiLU's gradient would ask for the residual as well

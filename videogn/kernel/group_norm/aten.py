@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from videogn.kernel.group_norm import add_relu
+
 
 def group_norm(
     x: Tensor,
@@ -29,6 +31,8 @@ def group_norm(
     if x.is_cuda and weight is not None and bias is not None:
         # The CUDA kernel takes one dtype only; gamma and beta round as the output does.
         weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    if add_relu.fits(x, weight, bias, residual, activation):
+        return add_relu.group_norm_add_relu(x, weight, bias, num_groups, eps, residual)[0].to(dtype)
     # Not functional.group_norm: it refuses one value a group, but only where the batch is one clip.
     y = torch.group_norm(x, num_groups, weight, bias, eps)
     # In place, since the backward of group_norm reads x and not y: with a residual, forward + backward of
