@@ -95,11 +95,19 @@ def test_training_is_the_same_to_the_last_bit(block: str, norm: str, activation_
 
 
 @pytest.mark.parametrize(
-    ("activation_memory", "again"),
-    [("full", ()), ("lean", ("conv3",)), ("minimal", ("conv1", "conv2", "conv3", "shortcut.0"))],
+    ("activation_memory", "width", "again"),
+    [
+        ("full", 16, ()),
+        ("lean", 16, ("conv3",)),
+        ("lean", 128, ("conv3",)),
+        ("lean", 132, ()),
+        ("minimal", 16, ("conv1", "conv2", "conv3", "shortcut.0")),
+    ],
 )
-def test_only_convolutions_that_cost_little_are_computed_again(activation_memory: str, again: tuple[str, ...]) -> None:
-    block = Bottleneck(16, 16, NORM, PlainConv3d, temporal_kernel=3, spatial_stride=2)
+def test_only_convolutions_that_cost_little_are_computed_again(
+    activation_memory: str, width: int, again: tuple[str, ...]
+) -> None:
+    block = Bottleneck(16, width, NORM, PlainConv3d, temporal_kernel=3, spatial_stride=2)
     x = torch.randn(2, 16, 3, 6, 6, requires_grad=True)
     flops = {}
     for name in ("conv1", "conv2", "conv3", "shortcut.0"):
@@ -202,11 +210,20 @@ def kept_of_a_clip(network: nn.Module, clip: tuple[int, ...], device: torch.devi
 # Bytes of a position for an inner width of C: what a1, y1, a2, y2, a3 and the block's output cost, C, C, C, C, 4C and 4C wide.
 # Eager autocast keeps the norm's input in fp32 and bf16, its output in fp32, and that in bf16 for the next convolution.
 @pytest.mark.parametrize(
-    ("name", "activation_memory", "expected"),
-    [("eager", "full", 60), ("fused", "full", 24), ("fused", "lean", 12), ("fused", "minimal", 8)],
+    ("name", "activation_memory", "cheap_channels", "expected"),
+    [
+        ("eager", "full", 128, 60),
+        ("fused", "full", 128, 24),
+        ("fused", "lean", 128, 12),
+        ("fused", "lean", 16, 20),
+        ("fused", "minimal", 128, 8),
+    ],
 )
-def test_a_bottleneck_keeps_what_a_count_by_hand_says(name: str, activation_memory: str, expected: int) -> None:
+def test_a_bottleneck_keeps_what_a_count_by_hand_says(
+    name: str, activation_memory: str, cheap_channels: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("triton", reason="pip install triton")
+    monkeypatch.setattr(recomputation, "CHEAP_CHANNELS", cheap_channels)
     width, places = 32, 4 * 16 * 16
     norm = partial(GroupNorm, num_groups=32, backend="triton") if name == "fused" else EagerGroupNorm
 

@@ -16,6 +16,9 @@ from videogn.kernel.group_norm.add_relu import as_one_operator
 from videogn.types import InputError
 
 ACTIVATION_MEMORY = ("full", "lean", "minimal")
+# A value of a 1x1x1 convolution takes a multiplication a channel that it reads. With more, to keep it costs little memory, since
+# deep stages are small, and saves much of the time: docs/memory.md.
+CHEAP_CHANNELS = 128
 
 
 class Block(nn.Module):
@@ -24,10 +27,11 @@ class Block(nn.Module):
     A subclass writes `compute(x)`. Between forward and backward pass, beside its input,
 
         full       all that autograd asks for is kept
-        lean       the outputs of its convolutions, but for 1x1x1 ones that widen (the last of a bottleneck), which cost little to
-                   compute again: norms, activations and the residual's sum come from them. Group norm, residual and ReLU are one
-                   operator, and where another block follows it is not computed again: the other block keeps its output as
-                   input, and by that, or on a GPU by a bit a value, the backward pass knows where the ReLU let it pass
+        lean       the outputs of its convolutions, but for 1x1x1 ones that widen up to 128 channels (the last of a bottleneck),
+                   which cost little to compute again: norms, activations and the residual's sum come from them. Group norm,
+                   residual and ReLU are one operator, and where another block follows it is not computed again: the other
+                   block keeps its output as input, and by that, or on a GPU by a bit a value, the backward pass knows where
+                   the ReLU let it pass
         minimal    nothing: the whole block is computed again
 
     The gradients are the same to the last bit where the operators are deterministic. Dropout draws what it drew. Buffers, such as
@@ -101,7 +105,8 @@ def _convolutions(context: Any, operator: Any, *arguments: Any, **_: Any) -> Che
         return CheckpointPolicy.PREFER_RECOMPUTE
     weight, stride = arguments[1], arguments[3]
     widens = weight.shape[0] > weight.shape[1] and all(length == 1 for length in (*weight.shape[2:], *stride))
-    return CheckpointPolicy.PREFER_RECOMPUTE if widens else CheckpointPolicy.MUST_SAVE
+    cheap = widens and weight.shape[1] <= CHEAP_CHANNELS
+    return CheckpointPolicy.PREFER_RECOMPUTE if cheap else CheckpointPolicy.MUST_SAVE
 
 
 def _convolutions_and_end(context: Any, operator: Any, *arguments: Any, **_: Any) -> CheckpointPolicy:
