@@ -17,7 +17,7 @@ from videogn.types import InputError
 
 ACTIVATION_MEMORY = ("full", "lean", "minimal")
 # A value of a 1x1x1 convolution takes a multiplication a channel that it reads. With more, to keep it costs little memory, since
-# deep stages are small, and saves much of the time: docs/memory.md.
+# deep stages are small, and the step is some hundredths faster: docs/memory.md.
 CHEAP_CHANNELS = 128
 
 
