@@ -532,6 +532,19 @@ def test_an_epoch_without_validation_shows_none(videogn: Callable, tiny: Sequenc
     assert ["val top-1" in line for line in lines] == [False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("every", "expected"), [(2, []), (3, ["no validation: trainer.check_val_every_n_epoch=3, and the training has 2 epochs"])]
+)
+def test_a_training_without_a_validation_says_so(
+    videogn: Callable, tiny: Sequence[str], trained: Path, tmp_path: Path, every: int, expected: list[str]
+) -> None:
+    """Five batches an epoch, two a step: three steps an epoch, six in two."""
+    words = [f"dataset.root={trained.parent}/motion", f"out={tmp_path}/run", "epochs=2", "trainer.accumulate_grad_batches=2"]
+    err = videogn("train", *tiny, *words, f"+trainer.check_val_every_n_epoch={every}").err
+    assert [line for line in err.splitlines() if line.startswith("no validation")] == expected
+    assert ("val loss" in err) == (not expected)
+
+
 @pytest.mark.turns
 def test_a_part_of_the_users_own(tiny: Sequence[str], trained: Path, tmp_path: Path) -> None:
     """A class beside ./conf, which names it; and the run that it makes is refused where ./conf does not."""
