@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from videogn.dataset.class_folder import ClassFolder
 from videogn.dataset.manifest import ManifestFile, without
 from videogn.dataset.shards import Shards
 from videogn.decoder.pyav import PyAVDecoder
@@ -319,6 +320,26 @@ def test_split_folders_that_divide_a_group_are_refused(videogn: Callable, videos
     line = videogn(*command(videos, tmp_path / "out", f"dataset.groups={tmp_path}/groups.csv")).refusal()
     assert "groups.csv: group 'Ann' is in two splits, train (train/a/0.mp4) and val (val/a/0.mp4); " in line
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_prepared_is_divided_anew_by_the_same_groups(videogn: Callable, tmp_path: Path) -> None:
+    """Its manifest is a groups file, also where a video has another name there."""
+    root, out = tmp_path / "videos", tmp_path / "out"
+    paths = [f"{label}/{number}.avi" for label in "ab" for number in range(10)]
+    for seed, path in enumerate(paths):
+        video(root / path, seed)
+    people = "".join(f"{path},{row % 10},indoors\n" for row, path in enumerate(paths))
+    (tmp_path / "groups.csv").write_text(f"path,person,place\n{people}")
+    groups = (f"dataset.groups={tmp_path}/groups.csv", "dataset.group_by=person")
+    assert videogn(*command(root, out, *groups)).status == 0
+    splits = set()
+    for seed in range(3):
+        before = ClassFolder(str(root), f"{tmp_path}/groups.csv", "person", seed, None, 0).manifest()
+        now = ClassFolder(str(out), f"{out}/manifest.csv", None, seed, None, 0).manifest()
+        assert [entry.path for entry in now.entries] == [path.replace("avi", "mp4") for path in paths]
+        assert [entry.split for entry in now.entries] == [entry.split for entry in before.entries]
+        splits.add(tuple(entry.split for entry in now.entries))
+    assert len(splits) > 1
 
 
 def test_files_of_earlier_runs_stay_and_are_named(videogn: Callable, videos: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class ClassFolder:
         root: the folder.
         groups: CSV with the columns path (relative to root) and a group (source, person, place); a group stays in one split,
             and one that split folders tear apart is an error.
-        group_by: the group's column; by default the only one that is not path, label or split.
+        group_by: the group's column; by default `group`, or the only one that is not path, label or split.
         split_seed: seed of the division; the training seed never changes it.
         classes: file with the class names, one a line; by default the folders, sorted.
         flip: probability that a training clip is mirrored; false is 0, true 0.5.

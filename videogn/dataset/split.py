@@ -70,7 +70,7 @@ def read_groups(path: str | Path, group_by: str | None, videos: Sequence[str]) -
     """The group of every video, from a CSV with a column `path` and one that names the group.
 
     Args:
-        group_by: the group's column; by default the only one that is not path, label or split.
+        group_by: the group's column; by default `group`, as in a manifest, or the only one that is not path, label or split.
         videos: paths as they stand in the CSV; each must have a row.
 
     Raises:
@@ -79,7 +79,7 @@ def read_groups(path: str | Path, group_by: str | None, videos: Sequence[str]) -
     columns, rows = read_table(path, "groups file")
     if "path" not in columns:
         raise InputError(f"{path} line 1: no column 'path'; columns: {', '.join(columns) or 'none'}")
-    candidates = [c for c in columns if c not in ("path", "label", "split")]
+    candidates = ["group"] if "group" in columns else [c for c in columns if c not in ("path", "label", "split")]
     if group_by is None and len(candidates) != 1:
         raise InputError(
             f"{path} line 1: {len(candidates)} columns could name the group ({', '.join(candidates) or 'none'}); "
