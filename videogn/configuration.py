@@ -76,6 +76,12 @@ def run_application(
     # argparse takes positionals in one run only, and -m may stand anywhere.
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     flags = [a for a in arguments if a not in overrides]
+    for key in (override.lstrip("+~").partition("=")[0] for override in overrides):
+        # Hydra would make the folder, and leave it empty. Lightning gives it to the processes of the other devices.
+        if key.startswith(("hydra.run.", "hydra.sweep.")) and "LOCAL_RANK" not in os.environ:
+            raise InputError(
+                f"{key}: the folders are videogn's; give that of a run as out=FOLDER, the name of a multirun's as sweep=NAME"
+            )
     chosen = {override.split("=", 1)[0] for override in overrides}
     # A group that is chosen anew must not be merged into the stored one; a value simply replaces the stored value.
     base = {key: value for key, value in (stored or {}).items() if not (key in chosen and isinstance(value, DictConfig))}

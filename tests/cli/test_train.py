@@ -79,6 +79,8 @@ def test_checkpoint_holds_plain_data_only(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["hydra.run.dir=elsewhere"], r"hydra\.run\.dir: .*out=FOLDER"),
+        (["-m", "seed=0,1", "hydra.sweep.dir=elsewhere"], r"hydra\.sweep\.dir: .*sweep=NAME"),
         (["batch_sise=4"], r"batch_sise: no such key or group .*nearest: .*batch_size"),
         (["norm=grup_norm"], r"norm=grup_norm: not one of batch_norm, .*, sync_batch_norm; nearest: group_norm"),
         (["dataset.rot=x"], r"dataset\.rot: .*nearest: dataset\.root"),
