@@ -50,7 +50,8 @@ class TrainingProgress(ProgressBar):
         steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
         epochs = trainer.estimated_stepping_batches / steps_per_epoch
         if self._enabled and trainer.limit_val_batches and every is not None and every > epochs:
-            self.print(f"no validation: trainer.check_val_every_n_epoch={every}, and the training has {epochs:g} epochs")
+            length = f"{epochs:g} epoch" + ("s" if epochs > 1 else "")
+            self.print(f"no validation: trainer.check_val_every_n_epoch={every}, and the training has {length}")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start, self._training_end, self._clips = time.monotonic(), 0.0, 0
